@@ -1,0 +1,1 @@
+"""A course on convolutional networks: the machinery that its notebooks share."""

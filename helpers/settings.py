@@ -1,0 +1,43 @@
+"""Where things stand, and the one switch of the course.
+
+``COURSE_SMOKE=1`` makes every experiment tiny, on the embedded digits, and sends whatever is written to a
+temporary folder, so that a rehearsal can never be mistaken for a result.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data"
+GENERATED = ROOT / "report" / "generated"
+NOTEBOOKS = ROOT / "notebooks"
+
+# The badges and the set-up cell of every notebook point here; change it in a fork, then run `make badges`.
+OWNER, REPO, BRANCH = "convolutional-course", "cnn-course", "main"
+
+
+def smoke() -> bool:
+    """Return whether this process rehearses (``COURSE_SMOKE=1``) instead of making results."""
+    return os.environ.get("COURSE_SMOKE") == "1"
+
+
+@cache
+def _rehearsal_folder() -> Path:
+    """Return this process's own temporary folder, removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="course-smoke-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def runs_folder() -> Path:
+    """Return the folder of recorded runs: ``data/runs``, or a temporary one in a rehearsal."""
+    return _rehearsal_folder() / "runs" if smoke() else DATA / "runs"
+
+
+def generated_folder() -> Path:
+    """Return the folder of generated figures, tables and numbers, or a temporary one in a rehearsal."""
+    return _rehearsal_folder() / "generated" if smoke() else GENERATED
