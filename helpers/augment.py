@@ -1,0 +1,232 @@
+"""Random changes to training images, a batch at a time, with a choice of its own for every image.
+
+An augmentation is written as text, so that an experiment can hold it: transforms in the order in which they
+act, each with its strength after a colon or, without one, at its default, such as ``"crop:4 hflip"``.
+
+Images are uint8 tensors (N, C, H, W) on any device and stay there; random choices are made on the device of
+their generator, and no step waits for the device. Choosing and changing are two functions, so that other code
+can be given the same choices: torchvision then makes the same images.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+def hflip(images: Tensor, chosen: Tensor, probability: float) -> Tensor:
+    """Return the images with left and right exchanged where chosen, bool (N,)."""
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def vflip(images: Tensor, chosen: Tensor, probability: float) -> Tensor:
+    """Return the images with top and bottom exchanged where chosen, bool (N,)."""
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
+
+
+def crop(images: Tensor, corners: Tensor, pad: float) -> Tensor:
+    """Return cuts of the old size from images padded with black; corners: int64 (2, N), top and left.
+
+    Raises ValueError where the padding reaches the size of the image.
+    """
+    n, _, height, width = images.shape
+    pad = int(pad)
+    if pad >= min(height, width):
+        raise ValueError(f"crop:{pad} could move a {height}x{width} image out of sight; choose fewer pixels")
+    padded = F.pad(images, (pad, pad, pad, pad))
+    # Every cut that there is, as a view that copies nothing: (N, C, 2 pad + 1, 2 pad + 1, H, W).
+    cuts = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return cuts[torch.arange(n, device=images.device), :, corners[0], corners[1]]
+
+
+def rotate(images: Tensor, angles: Tensor, limit: float) -> Tensor:
+    """Return the images turned about their centre by angles (N,), degrees counter-clockwise.
+
+    A pixel takes the value of the nearest one; corners that nothing covers are black.
+    """
+    height, width = images.shape[2:]
+    radians = angles.double().deg2rad().view(-1, 1, 1)
+    cos, sin = radians.cos().float(), radians.sin().float()
+    # Pixel centres, measured from the centre of the image: x (W,) and y (H, 1).
+    x = torch.linspace(0.5 - width / 2, width / 2 - 0.5, width, device=images.device)
+    y = torch.linspace(0.5 - height / 2, height / 2 - 0.5, height, device=images.device)[:, None]
+    # Where each pixel comes from, (N, H, W), in grid_sample's units: -1 and 1 are the edges of the image.
+    source_x = x * (cos / (width / 2)) - y * (sin / (width / 2))
+    source_y = x * (sin / (height / 2)) + y * (cos / (height / 2))
+    source = torch.stack([source_x, source_y], dim=-1)
+    return F.grid_sample(images.float(), source, mode="nearest", align_corners=False).to(images.dtype)
+
+
+def blur(images: Tensor, sigmas: Tensor, limit: float) -> Tensor:
+    """Return the images blurred by 3x3 Gaussians of sigmas (N,), in pixels; the edges are reflected.
+
+    The result is rounded to whole grey levels, so a sigma up to 0.25 changes nothing: neighbours weigh too little,
+    exp(-8) each, to move even a white pixel among black ones by half a level.
+    """
+    n, channels, height, width = images.shape
+    distance = torch.arange(-1, 2, device=images.device)
+    weights = torch.exp(-0.5 * (distance / sigmas.view(-1, 1)) ** 2)  # (N, 3)
+    weights = weights / weights.sum(1, keepdim=True)
+    kernels = weights[:, :, None] * weights[:, None, :]  # (N, 3, 3)
+    padded = F.pad(images.float(), (1, 1, 1, 1), mode="reflect")
+    # One image with N * C channels, as a convolution takes a kernel for each channel but not for each image.
+    stacked = padded.reshape(1, n * channels, height + 2, width + 2)
+    with torch.autocast(images.device.type, enabled=False):  # half precision would miss grey levels
+        blurred = F.conv2d(stacked, kernels.repeat_interleave(channels, 0)[:, None], groups=n * channels)
+    return blurred.view(images.shape).round().to(images.dtype)
+
+
+def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
+    """Return the images with a black square each, clipped at the edges (DeVries and Taylor, 2017).
+
+    centres: (2, N), row and column of the square's centre as fractions of height and width, below 1.
+    """
+
+    def covered(length: int, centre: Tensor) -> Tensor:  # bool (N, length)
+        # The clamp is for a fraction so near to 1 that its product with the length rounds up.
+        start = (centre * length).long().clamp(max=length - 1) - int(side) // 2
+        inside = torch.arange(length, device=images.device) - start[:, None]
+        return (inside >= 0) & (inside < side)
+
+    rows, columns = covered(images.shape[2], centres[0]), covered(images.shape[3], centres[1])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def _uniform(generator: Generator, *shape: int) -> Tensor:
+    """Return float32 draws from 0 to below 1, on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def _corners(pad: float, n: int, generator: Generator) -> Tensor:
+    """Return where n crops begin: int64 (2, N)."""
+    return torch.randint(2 * int(pad) + 1, (2, n), generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of transform: what it does, its strength's default and limits, and its two functions."""
+
+    description: str
+    default: float
+    choose: Callable[[float, int, Generator], Tensor]  # strength, number of images, generator
+    change: Callable[[Tensor, Tensor, float], Tensor]  # images, choices, strength
+    low: float = 0
+    high: float = math.inf
+    whole: bool = False  # whether the strength counts pixels
+
+
+KINDS = {
+    "hflip": Kind(
+        "mirrors left and right, with this probability",
+        0.5,
+        lambda p, n, g: _uniform(g, n) < p,
+        hflip,
+        high=1,
+    ),
+    "vflip": Kind(
+        "mirrors top and bottom, with this probability",
+        0.5,
+        lambda p, n, g: _uniform(g, n) < p,
+        vflip,
+        high=1,
+    ),
+    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, _corners, crop, whole=True),
+    "rotate": Kind(
+        "turns by up to this many degrees either way, black fills the corners",
+        30,
+        lambda limit, n, g: limit * (2 * _uniform(g, n) - 1),
+        rotate,
+        high=180,
+    ),
+    "blur": Kind(
+        "blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels",
+        1,
+        lambda limit, n, g: 0.1 + (limit - 0.1) * _uniform(g, n),
+        blur,
+        low=0.1,
+    ),
+    "cutout": Kind(
+        "blackens a square of this side anywhere, clipped at the edges",
+        8,
+        lambda side, n, g: _uniform(g, 2, n),
+        cutout,
+        whole=True,
+    ),
+}
+# For texts and tables: name -> (what it does, default strength).
+AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items()}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One step of an augmentation."""
+
+    name: str
+    strength: float
+
+    def draw(self, n: int, generator: Generator, device: torch.device | str) -> Tensor:
+        """Return the choices for n images, on ``device``; their last dimension is n."""
+        return KINDS[self.name].choose(self.strength, n, generator).to(device)
+
+    def apply(self, images: Tensor, choices: Tensor) -> Tensor:
+        """Return the images, changed as chosen: a new tensor of the same shape, type and device."""
+        return KINDS[self.name].change(images, choices, self.strength)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Transforms in a row; ``str`` gives their text, in one spelling for all that mean the same."""
+
+    transforms: tuple[Transform, ...]
+
+    def __str__(self) -> str:
+        """Return the text with every strength spelt out, as in ``"crop:4 hflip:0.5"``."""
+        return " ".join(
+            f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms
+        )
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return changed copies of uint8 images (N, C, H, W); the tensor itself if nothing is to be done."""
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise ValueError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}; augmentation takes torch.uint8 "
+                "of shape (N, C, H, W), before the images are normalised"
+            )
+        for transform in self.transforms if len(images) else ():
+            images = transform.apply(images, transform.draw(len(images), generator, images.device))
+        return images
+
+
+def augmentation(spec: str) -> Augmentation:
+    """Return the augmentation that a text such as ``"crop:4 hflip:0.5"`` describes; ``""`` does nothing.
+
+    Raises ValueError, with the choices, if a name is unknown or comes twice or a strength makes no sense.
+    """
+    if not isinstance(spec, str):
+        raise ValueError(f'augmentation is {spec!r}; give text such as "crop:4 hflip:0.5", or "" for none')
+    transforms = tuple(_transform(word) for word in spec.split())
+    names = [transform.name for transform in transforms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"augmentation {spec!r} names {', '.join(twice)} more than once; once is enough")
+    return Augmentation(transforms)
+
+
+def _transform(word: str) -> Transform:
+    """Return the transform that ``name`` or ``name:strength`` describes."""
+    name, colon, strength = word.partition(":")
+    if name not in KINDS:
+        choices = "; ".join(f"{key}:{default} {text}" for key, (text, default) in AUGMENTATIONS.items())
+        raise ValueError(f"there is no augmentation {name!r}; choose from: {choices}")
+    kind = KINDS[name]
+    try:
+        value = float(strength if colon else kind.default)
+    except ValueError:
+        value = math.nan
+    if not (kind.low <= value <= kind.high and math.isfinite(value)) or (kind.whole and value % 1):
+        number = "a whole number" if kind.whole else "a number"
+        limits = f"of at least {kind.low}" if kind.high == math.inf else f"from {kind.low} to {kind.high}"
+        raise ValueError(f"{word} makes no sense; {name} {kind.description}: give {number} {limits}")
+    return Transform(name, value)

@@ -1,0 +1,209 @@
+"""A data set by its name, ready for training: images, labels, one fixed split, and the hashes of all that.
+
+``load("cifar10")``, ``load("digits")`` or ``load("folder:PATH")``; nothing is read until it is needed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helpers import cifar10, digits, folder
+from helpers.cache import Arrays
+from helpers.files import sha256_array
+from helpers.images import DataError, DataMissing
+from helpers.settings import DATA
+from helpers.splits import SPLIT_SEED, share, stratified_split
+
+__all__ = ["DataError", "DataMissing", "Dataset", "Split", "load", "subset"]
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, 3, H, W), labels, int64 (N,), and their positions in the canonical order, (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Return this split on ``device``; tensors that are there already are shared."""
+        return Split(self.images.to(device), self.labels.to(device), self.index.to(device))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    train: Split
+    validation: Split
+    test: Split
+    hashes: dict[str, str]
+    source: str
+
+
+class Dataset:
+    """A data set that is read at first use and then kept.
+
+    Where it is absent, ``name`` and ``available()`` still answer, and ``classes`` too if they are known;
+    everything else raises DataMissing, with the ways on, or DataError if what is there is broken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Callable[[], tuple[str, ...]],
+        available: Callable[[], bool],
+        arrays: Callable[[], Arrays],
+    ) -> None:
+        self.name = name
+        self._classes, self._available, self._arrays = classes, available, arrays
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r})"
+
+    def available(self) -> bool:
+        """Return whether there is something to read, without reading it."""
+        return self._available()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; a label is a position in here."""
+        return self._classes()
+
+    @property
+    def train(self) -> Split:
+        """Nine tenths of the training images (CIFAR-10: 45,000)."""
+        return self._loaded.train
+
+    @property
+    def validation(self) -> Split:
+        """One tenth of the training images (CIFAR-10: 5,000), stratified; choices are made on these."""
+        return self._loaded.validation
+
+    @property
+    def test(self) -> Split:
+        """The test images (CIFAR-10: 10,000); for the last measurement only."""
+        return self._loaded.test
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each channel, float32 (3,) on the scale 0 to 1, over the training split."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each channel, float32 (3,) on the scale 0 to 1, over the training split."""
+        return self._statistics[1]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of train_images, train_labels, test_images, test_labels (canonical order) and split."""
+        return dict(self._loaded.hashes)
+
+    @property
+    def source(self) -> str:
+        """Which copy the images came from."""
+        return self._loaded.source
+
+    @cached_property
+    def _loaded(self) -> _Loaded:
+        arrays = self._arrays()
+        labels = arrays["train_labels"]
+        held_out = share(len(labels), VALIDATION_SHARE, len(self.classes))
+        train, validation = stratified_split(labels, held_out)
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        hashes = {name: sha256_array(arrays[name]) for name in names}
+        return _Loaded(
+            train=_split(arrays, "train", train),
+            validation=_split(arrays, "train", validation),
+            test=_split(arrays, "test", np.arange(len(arrays["test_labels"]))),
+            hashes=hashes | {"split": split_hash(train, validation)},
+            source=str(arrays["source"]),
+        )
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        return channel_statistics(self.train.images)
+
+
+def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
+    """Return the data set called "cifar10", "digits" or "folder:PATH" (PATH absolute, or below ``root``).
+
+    Nothing is read yet. cifar10 and digits are kept for the life of the process, so asking again is free;
+    a folder is looked at anew, since its pictures may have changed. ``download`` False: never touch the
+    network. Raises ValueError for another name.
+    """
+    root = Path(root).resolve()
+    kind, _, path = name.partition(":")
+    if name in ("cifar10", "digits"):
+        return _bundled(name, root, download)
+    if kind == "folder" and path:
+        return _folder(name, root / Path(path).expanduser(), root / "cache")
+    raise ValueError(f"no data set is called {name!r}; choose cifar10, digits or folder:PATH.")
+
+
+@cache
+def _bundled(name: str, root: Path, download: bool) -> Dataset:
+    if name == "digits":
+        return Dataset(name, lambda: digits.CLASSES, lambda: True, digits.load_arrays)
+    return Dataset(
+        name,
+        lambda: cifar10.CLASSES,
+        lambda: cifar10.is_available(root),
+        lambda: cifar10.load_arrays(root, download=download),
+    )
+
+
+def _folder(name: str, path: Path, cache_folder: Path) -> Dataset:
+    return Dataset(
+        name,
+        lambda: folder.list_pictures(path).classes,
+        path.is_dir,
+        lambda: folder.load_arrays(folder.list_pictures(path), cache_folder),
+    )
+
+
+def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:
+    """Return ``size`` images of ``split``, stratified; the same ones for the same size and seed.
+
+    Raises ValueError for a size that is not in the split, DataError for one too small to hold every class.
+    """
+    if not 0 < size <= len(split):
+        raise ValueError(f"size {size} is not between 1 and the {len(split):,} images of the split.")
+    if size == len(split):
+        return split
+    chosen, _ = stratified_split(split.labels.cpu().numpy(), len(split) - size, seed)
+    keep = torch.from_numpy(chosen).to(split.labels.device)
+    return Split(split.images[keep], split.labels[keep], split.index[keep])
+
+
+def split_hash(train: np.ndarray, validation: np.ndarray) -> str:
+    """Return the SHA-256 of the training indices, -1, and the validation indices, as little-endian int64."""
+    return sha256_array(np.concatenate([train, [-1], validation]).astype("<i8"))
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, float32 (3,) each, on the scale 0 to 1.
+
+    images: uint8 (N, 3, H, W). Counted per grey value, so exact in any order, with no float copy.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    weights = counts.double() / counts.sum(1, keepdim=True)  # (3, 256)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().float()
+
+
+def _split(arrays: Arrays, part: str, index: np.ndarray) -> Split:
+    images = np.ascontiguousarray(arrays[f"{part}_images"][index].transpose(0, 3, 1, 2))  # (N, 3, H, W)
+    labels = arrays[f"{part}_labels"][index].astype(np.int64)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index))
