@@ -1,0 +1,275 @@
+"""The networks of the course, by name, each a plain ``nn.Sequential`` whose layers carry names.
+
+The keys r0, r1, r2 and r4 stand for the published reports that the course reproduces. Where a report does not
+give a size, the docstring says what is published and what is our reading of it. Every net takes normalised
+float images of shape (N, 3, 32, 32) and returns logits of shape (N, classes).
+
+Weights are drawn layer by layer, in the order in which the layers are written, from torch's global generator
+and with torch's default initialisation. So after the same ``torch.manual_seed`` two nets of the same shapes
+start from the same weights, with or without batch norm and dropout, whatever the activation and the pooling:
+none of these draws anything.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+MODELS: dict[str, Callable[..., nn.Sequential]] = {}
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+POOLS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+
+def register(name: str) -> Callable:
+    """Return a decorator that enters a factory ``(classes, *, option=default, …)`` of nets in MODELS."""
+
+    def enter(factory: Callable) -> Callable:
+        MODELS[name] = factory
+        return factory
+
+    return enter
+
+
+def options(name: str) -> dict[str, object]:
+    """Return the options of the net ``name`` with their defaults; ValueError lists the nets if it is none."""
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; choose one of: {', '.join(sorted(MODELS))}")
+    parameters = inspect.signature(MODELS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
+    """Return a new, freshly initialised net: ``build("r2", classes=10, batch_norm=False)``.
+
+    The caller seeds torch first. Unknown names and options, and senseless values, raise ValueError with
+    the choices. To check a choice without drawing any weight, build under ``with torch.device("meta"):``.
+    """
+    known = options(name)
+    if unknown := sorted(set(chosen) - set(known)):
+        choices = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
+        raise ValueError(f"model {name!r} has no option {', '.join(unknown)}; its options: {choices}")
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+        raise ValueError(f"classes is {classes!r}; a classifier needs a whole number of at least 2")
+    return MODELS[name](classes, **chosen)
+
+
+@register("r0-base")
+def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
+    """Return R0's base net. Published: 3 convolutions, 3 max pools and 2 fully connected layers.
+
+    Our reading: channels, kernels, no padding and the width of the hidden layer are those of R0's final net.
+    """
+    k1, k2, k3 = _kernels(kernels)
+    side = (((32 - k1 + 1) // 2 - k2 + 1) // 2 - k3 + 1) // 2  # 2 with 3x3 kernels
+    bn = _switch("batch_norm", batch_norm)
+    return _net(
+        conv1=nn.Conv2d(3, 6, k1),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
+        bn1=nn.BatchNorm2d(6) if bn else None,
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),  # -> (N, 6, 15, 15)
+        conv2=nn.Conv2d(6, 10, k2),  # -> (N, 10, 13, 13)
+        bn2=nn.BatchNorm2d(10) if bn else None,
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 10, 6, 6)
+        conv3=nn.Conv2d(10, 16, k3),  # -> (N, 16, 4, 4)
+        bn3=nn.BatchNorm2d(16) if bn else None,
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),  # -> (N, 16, 2, 2)
+        flatten=nn.Flatten(),  # -> (N, 64)
+        fc1=nn.Linear(16 * _side(side, kernels) ** 2, 256),  # -> (N, 256)
+        fc1_relu=nn.ReLU(),
+        logits=nn.Linear(256, classes),  # -> (N, classes)
+    )
+
+
+@register("r0-model2")
+def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
+    """Return R0's "Model 2": the base without one of its max pools.
+
+    Published: that one was removed. Our reading: the first, as R0 names the second as the next to go.
+    """
+    k1, k2, k3 = _kernels(kernels)
+    side = ((32 - k1 + 1 - k2 + 1) // 2 - k3 + 1) // 2  # 6 with 3x3 kernels
+    bn = _switch("batch_norm", batch_norm)
+    return _net(
+        conv1=nn.Conv2d(3, 6, k1),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
+        bn1=nn.BatchNorm2d(6) if bn else None,
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(6, 10, k2),  # -> (N, 10, 28, 28)
+        bn2=nn.BatchNorm2d(10) if bn else None,
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 10, 14, 14)
+        conv3=nn.Conv2d(10, 16, k3),  # -> (N, 16, 12, 12)
+        bn3=nn.BatchNorm2d(16) if bn else None,
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),  # -> (N, 16, 6, 6)
+        flatten=nn.Flatten(),  # -> (N, 576)
+        fc1=nn.Linear(16 * _side(side, kernels) ** 2, 256),  # -> (N, 256)
+        fc1_relu=nn.ReLU(),
+        logits=nn.Linear(256, classes),  # -> (N, classes)
+    )
+
+
+@register("r0-final")
+def r0_final(classes: int) -> nn.Sequential:
+    """Return R0's final net, every size as published; its latent is ``flatten``, of 2704 dimensions.
+
+    Our reading: ReLU between the fully connected layers, which R0 does not mention.
+    """
+    return _net(
+        conv1=nn.Conv2d(3, 6, 3),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
+        bn1=nn.BatchNorm2d(6),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(6, 10, 3),  # -> (N, 10, 28, 28)
+        bn2=nn.BatchNorm2d(10),
+        relu2=nn.ReLU(),
+        conv3=nn.Conv2d(10, 16, 3),  # -> (N, 16, 26, 26)
+        bn3=nn.BatchNorm2d(16),
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),  # -> (N, 16, 13, 13)
+        flatten=nn.Flatten(),  # -> (N, 2704)
+        fc1=nn.Linear(16 * 13 * 13, 256),  # -> (N, 256)
+        fc1_relu=nn.ReLU(),
+        fc2=nn.Linear(256, 32),  # -> (N, 32)
+        fc2_relu=nn.ReLU(),
+        logits=nn.Linear(32, classes),  # -> (N, classes)
+    )
+
+
+@register("r1")
+def r1(classes: int) -> nn.Sequential:
+    """Return a net of the size of R1's base: 126,059 parameters with 10 classes.
+
+    Published: "126K parameters". Our reading: three convolutions of 16, 32 and 64 channels, each before a
+    max pool, and one hidden layer, whose 99 units bring the total nearest to 126,000.
+    """
+    return _net(
+        conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),  # -> (N, 16, 16, 16)
+        conv2=nn.Conv2d(16, 32, 3, padding=1),  # -> (N, 32, 16, 16)
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 32, 8, 8)
+        conv3=nn.Conv2d(32, 64, 3, padding=1),  # -> (N, 64, 8, 8)
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),  # -> (N, 64, 4, 4)
+        flatten=nn.Flatten(),  # -> (N, 1024)
+        fc1=nn.Linear(64 * 4 * 4, 99),  # -> (N, 99)
+        fc1_relu=nn.ReLU(),
+        logits=nn.Linear(99, classes),  # -> (N, classes)
+    )
+
+
+@register("r2")
+def r2(
+    classes: int,
+    *,
+    kernels: Sequence[int] = (3, 3, 3),
+    batch_norm: bool = True,
+    dropout: float = 0.1,
+    activation: str = "relu",
+    pool: str = "avg",
+) -> nn.Sequential:
+    """Return R2's three-convolution net; the options are the choices that R2 compared.
+
+    Published: channels, kernels, batch norm before each activation, average pools, 2048-512-128-10, dropout
+    of 0.1 or none. Our reading: dropout acts on the activations of both hidden fully connected layers, and
+    ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
+    """
+    k1, k2, k3 = _kernels(kernels)
+    bn, drop = _switch("batch_norm", batch_norm), _probability("dropout", dropout)
+    act, halve = _choice("activation", activation, ACTIVATIONS), _choice("pool", pool, POOLS)
+    layers = {
+        "conv1": nn.Conv2d(3, 32, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
+        "bn1": nn.BatchNorm2d(32) if bn else None,
+        f"{activation}1": act(),
+        "pool1": halve(2),  # -> (N, 32, 16, 16)
+        "conv2": nn.Conv2d(32, 64, k2, padding=k2 // 2),  # -> (N, 64, 16, 16)
+        "bn2": nn.BatchNorm2d(64) if bn else None,
+        f"{activation}2": act(),
+        "pool2": halve(2),  # -> (N, 64, 8, 8)
+        "conv3": nn.Conv2d(64, 128, k3, padding=k3 // 2),  # -> (N, 128, 8, 8)
+        "bn3": nn.BatchNorm2d(128) if bn else None,
+        f"{activation}3": act(),
+        "pool3": halve(2),  # -> (N, 128, 4, 4)
+        "flatten": nn.Flatten(),  # -> (N, 2048)
+        "fc1": nn.Linear(128 * 4 * 4, 512),  # -> (N, 512)
+        "fc1_bn": nn.BatchNorm1d(512) if bn else None,
+        f"fc1_{activation}": act(),
+        "fc1_dropout": nn.Dropout(drop) if drop else None,
+        "fc2": nn.Linear(512, 128),  # -> (N, 128)
+        "fc2_bn": nn.BatchNorm1d(128) if bn else None,
+        f"fc2_{activation}": act(),
+        "fc2_dropout": nn.Dropout(drop) if drop else None,
+        "logits": nn.Linear(128, classes),  # -> (N, classes)
+    }
+    return _net(**layers)
+
+
+@register("r4")
+def r4(classes: int) -> nn.Sequential:
+    """Return R4's net, 81,574 parameters with 10 classes, as published.
+
+    Our reading: no padding, which 576 = 16 * 6 * 6 implies, and leaky ReLU after both hidden layers.
+    """
+    return _net(
+        conv1=nn.Conv2d(3, 6, 3),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
+        leaky_relu1=nn.LeakyReLU(),
+        pool1=nn.MaxPool2d(2),  # -> (N, 6, 15, 15)
+        conv2=nn.Conv2d(6, 16, 3),  # -> (N, 16, 13, 13)
+        bn2=nn.BatchNorm2d(16),
+        leaky_relu2=nn.LeakyReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 16, 6, 6)
+        flatten=nn.Flatten(),  # -> (N, 576)
+        fc1=nn.Linear(16 * 6 * 6, 120),  # -> (N, 120)
+        fc1_bn=nn.BatchNorm1d(120),
+        fc1_leaky_relu=nn.LeakyReLU(),
+        fc2=nn.Linear(120, 84),  # -> (N, 84)
+        fc2_leaky_relu=nn.LeakyReLU(),
+        logits=nn.Linear(84, classes),  # -> (N, classes)
+    )
+
+
+def _net(**layers: nn.Module | None) -> nn.Sequential:
+    """Return the layers in a row, under their names; those that are None are left out."""
+    net = nn.Sequential()
+    for name, layer in layers.items():
+        if layer is not None:
+            net.add_module(name, layer)
+    return net
+
+
+def _kernels(kernels: Sequence[int]) -> tuple[int, ...]:
+    """Return the three kernel sizes, or say what is wrong with them."""
+    sizes = tuple(kernels) if isinstance(kernels, list | tuple) else ()
+    if len(sizes) != 3 or not all(type(k) is int and k > 0 and k % 2 for k in sizes):
+        raise ValueError(f"kernels is {kernels!r}; give three odd whole numbers, such as (5, 3, 3)")
+    return sizes
+
+
+def _side(side: int, kernels: Sequence[int]) -> int:
+    """Return the side of the last feature map, or say that nothing of the image is left."""
+    if side < 1:
+        raise ValueError(f"kernels {tuple(kernels)} leave nothing of a 32x32 image; choose smaller ones")
+    return side
+
+
+def _switch(option: str, value: bool) -> bool:
+    """Return a boolean option, or refuse what is not one."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{option} is {value!r}; choose True or False")
+    return value
+
+
+def _probability(option: str, value: float) -> float:
+    """Return a probability below 1, or refuse what is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{option} is {value!r}; choose a number of at least 0 (off) and below 1")
+    return value
+
+
+def _choice(option: str, value: str, choices: dict[str, type]) -> type:
+    """Return the layer type that an option names, or list the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{option} is {value!r}; choose one of: {', '.join(choices)}")
+    return choices[value]
