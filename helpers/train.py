@@ -1,0 +1,317 @@
+"""One ``fit`` for every experiment of the course: any optimizer, schedule and loss of torch, resumable exactly.
+
+All randomness of an epoch (order, augmentation, dropout) is a function of the seed and the epoch alone. So a run that
+was killed and resumed at its last finished epoch takes exactly the steps of one that never stopped, and runs with the
+same seed see the same images in the same order whatever else differs: their results can be compared in pairs.
+"""
+
+import math
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from helpers import checkpoint
+from helpers.augment import augmentation
+from helpers.data import Dataset, Split, subset
+from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
+from helpers.layers import structure_hash
+from helpers.models import build
+
+EVALUATION_BATCH = 500
+# Below this many images in all, compiling takes longer than it saves.
+WORTH_COMPILING = 150_000
+# How often the loss is looked at for divergence: each look waits for a GPU to catch up.
+STEPS_BETWEEN_LOOKS = 100
+# Schedules that torch defines per step; all others are per epoch.
+PER_STEP_SCHEDULES = ("OneCycleLR", "CyclicLR")
+
+HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+
+
+@dataclass
+class Fit:
+    """A trained network and how it came about.
+
+    ``history`` has one value per epoch under each name of ``HISTORY``; losses are means over images, accuracies
+    fractions, the training figures those of the augmented images as they were learned from. ``losses`` has one
+    value per step. ``diverged`` says where and why training stopped, if it had to.
+    """
+
+    model: nn.Module
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
+    losses: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    diverged: str | None = None
+    compiled: bool = False
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """Return the device called ``name``, or the GPU where there is one, or the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def criterion(experiment: Experiment, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the experiment's loss as a function of logits (N, K) and class numbers (N,)."""
+    options = dict(experiment.loss_options)
+    if experiment.loss == "KLDivLoss":
+        options.setdefault("reduction", "batchmean")  # the mean over images: what the divergence means
+    loss = getattr(nn, experiment.loss)(**options)
+    transform, targets = LOSSES[experiment.loss]
+
+    def compute(logits: Tensor, labels: Tensor) -> Tensor:
+        output = logits if transform == "logits" else getattr(F, transform)(logits, dim=1)
+        return loss(output, F.one_hot(labels, classes).to(output.dtype) if targets == "one_hot" else labels)
+
+    return compute
+
+
+def training_split(experiment: Experiment, data: Dataset) -> Split:
+    """Return the images that ``experiment`` learns from: the training split, or a stratified part of it."""
+    return data.train if experiment.train_size is None else subset(data.train, experiment.train_size, seed=0)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return uint8 ``images`` (N, 3, H, W) as floats of mean 0 and deviation 1 per channel, channels last."""
+    scaled = images.to(memory_format=torch.channels_last).float()
+    return scaled.mul_((1 / (255 * std)).view(1, 3, 1, 1)).sub_((mean / std).view(1, 3, 1, 1))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Tensor:
+    """Return the logits (N, K), float32 on the CPU, of all images of ``split``, in order and in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    batches = [
+        model(normalise(images.to(device), mean.to(device), std.to(device))).float()
+        for images in split.images.split(EVALUATION_BATCH)
+    ]
+    model.train(was_training)
+    return torch.cat(batches).cpu()
+
+
+def _can_compile(device: torch.device) -> bool:
+    """Return whether torch.compile has what it needs here; say so in one line where it has not."""
+    if device.type != "cpu":
+        return True
+    has_compiler = shutil.which("g++") or shutil.which("clang++")
+    if has_compiler and Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return True
+    print("torch.compile needs g++ and Python's headers: training without it, more slowly", file=sys.stderr)
+    return False
+
+
+def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
+    cls = OPTIMIZERS[experiment.optimizer]
+    options = dict(experiment.optimizer_options)
+    if cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad):
+        options.setdefault("fused", True)  # one kernel for all parameters: the same update, fewer passes
+    return cls(model.parameters(), lr=experiment.lr, **options)
+
+
+def _schedule(experiment: Experiment, optimizer: torch.optim.Optimizer, steps: int) -> Any | None:
+    if experiment.schedule == "constant":
+        return None
+    options = dict(experiment.schedule_options)
+    if experiment.schedule == "OneCycleLR":
+        options |= {"max_lr": experiment.lr, "total_steps": steps * experiment.epochs}
+    elif experiment.schedule == "CyclicLR":
+        options |= {"max_lr": experiment.lr}
+    elif experiment.schedule == "CosineAnnealingLR":
+        options.setdefault("T_max", experiment.epochs)
+    return SCHEDULES[experiment.schedule](optimizer, **options)
+
+
+class Trainer:
+    """The state of one run between two steps; :func:`fit` drives it."""
+
+    def __init__(
+        self, experiment: Experiment, data: Dataset, device: torch.device, compiled: bool | None
+    ) -> None:
+        """Lay the training images on ``device`` and build model, loss, optimizer and schedule from the seed."""
+        self.experiment, self.device = experiment, device
+        self.train, self.validation = training_split(experiment, data).to(device), data.validation.to(device)
+        self.mean, self.std = data.mean.to(device), data.std.to(device)
+        self.batch = min(experiment.batch_size, len(self.train))
+        self.steps = len(self.train) // self.batch
+
+        torch.manual_seed(experiment.seed)
+        self.model = build(experiment.model, classes=len(data.classes), **experiment.model_options)
+        self.structure = structure_hash(self.model)
+        self.model.to(device, memory_format=torch.channels_last)
+        self.optimizer = _optimizer(experiment, self.model)
+        self.schedule = _schedule(experiment, self.optimizer, self.steps)
+        self.augment = augmentation(experiment.augmentation)
+        self.loss = criterion(experiment, len(data.classes))
+
+        if compiled is None:
+            compiled = experiment.epochs * len(self.train) >= WORTH_COMPILING
+        compiled = compiled and _can_compile(device)
+        # On a GPU, "reduce-overhead" replays the step as one CUDA graph: these nets are launch-bound there.
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        self.forward = torch.compile(self._forward, mode=mode) if compiled else self._forward
+        self.fit = Fit(self.model, compiled=compiled)
+        self.best: dict[str, Tensor] | None = None
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of uint8 images (N, 3, H, W) and how many of them are classified right."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16"):
+            logits = self.model(normalise(images, self.mean, self.std))
+        logits = logits.float()
+        return self.loss(logits, labels), (logits.argmax(1) == labels).sum()
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step of the optimizer; return the loss before it and the number of right answers."""
+        loss, right = self.forward(images, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.experiment.schedule in PER_STEP_SCHEDULES:
+            self.schedule.step()
+        return loss.detach(), right
+
+    def epoch(self, number: int, bar: Any) -> None:
+        """Go once through the training images in the order that seed and epoch give, and append to the history.
+
+        The last, incomplete batch is left out: the order changes every epoch, so no image misses more than its share,
+        and every step has the same shape, which compiled code and CUDA graphs need.
+
+        Raises:
+            Diverged: the loss became infinite or not a number.
+        """
+        began = time.perf_counter()
+        seed = int(np.random.SeedSequence([self.experiment.seed, number]).generate_state(1)[0])
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed)).to(self.device)
+        draws = torch.Generator(self.device).manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
+        lr = self.optimizer.param_groups[0]["lr"]
+        losses, right = torch.zeros(self.steps, device=self.device), torch.zeros((), device=self.device)
+        self.model.train()
+        for step in range(self.steps):
+            batch = order[step * self.batch : (step + 1) * self.batch]
+            loss, hits = self._step(self.augment(self.train.images[batch], draws), self.train.labels[batch])
+            losses[step] = loss
+            right += hits
+            if step % STEPS_BETWEEN_LOOKS == 0 or step == self.steps - 1:
+                self._look(losses[: step + 1], number)
+            bar.update()
+        self.fit.losses += losses.tolist()
+        logits = predict(self.model, self.validation, self.mean, self.std)
+        labels = self.validation.labels.cpu()
+        row = {
+            "epoch": number,
+            "lr": lr,
+            "train_loss": losses.mean().item(),
+            "train_accuracy": right.item() / (self.steps * self.batch),
+            "validation_loss": self.loss(logits, labels).item(),
+            "validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
+            "seconds": time.perf_counter() - began,
+        }
+        for name, value in row.items():
+            self.fit.history[name].append(value)
+        if self.schedule is not None and self.experiment.schedule not in PER_STEP_SCHEDULES:
+            plateau = self.experiment.schedule == "ReduceLROnPlateau"
+            self.schedule.step(row["validation_loss"]) if plateau else self.schedule.step()
+
+    def _look(self, losses: Tensor, epoch: int) -> None:
+        finite = losses.isfinite()
+        if not finite.all():
+            step = int((~finite).nonzero()[0]) + 1
+            raise Diverged(f"the loss was {losses[step - 1].item()} at step {step} of epoch {epoch}")
+
+    def remember_best(self) -> bool:
+        """Keep the weights if this epoch's validation accuracy is the best yet; return whether patience has run out."""
+        accuracies, patience = self.fit.history["validation_accuracy"], self.experiment.patience
+        best = max(range(len(accuracies)), key=accuracies.__getitem__) + 1  # the first of equals
+        if patience is None:
+            self.fit.best_epoch = len(accuracies)
+            return False
+        if best == len(accuracies):
+            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.fit.best_epoch = best
+        return len(accuracies) - best >= patience
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a checkpoint must hold."""
+        return {
+            "structure": self.structure,
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule and self.schedule.state_dict(),
+            "history": self.fit.history,
+            "losses": self.fit.losses,
+            "best_epoch": self.fit.best_epoch,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where ``state`` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.best, self.fit.best_epoch = state["best"], state["best_epoch"]
+        self.fit.history, self.fit.losses = state["history"], state["losses"]
+
+
+def fit(
+    experiment: Experiment,
+    data: Dataset,
+    *,
+    device: torch.device | str | None = None,
+    checkpoint_path: Path | None = None,
+    compiled: bool | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Return the network that ``experiment`` describes, trained on ``data``.
+
+    With ``checkpoint_path``, the state is saved there after every epoch, and a run that finds such a file goes on from
+    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads). ``compiled``
+    says whether to use torch.compile; left out, it is used where it pays. A diverging loss ends the run early, with
+    the reason in ``Fit.diverged`` and the weights as they were after the last whole epoch that was saved, if any.
+    """
+    trainer = Trainer(experiment, data, pick_device(str(device) if device else None), compiled)
+    fitted, history = trainer.fit, trainer.fit.history
+    state = checkpoint_path and checkpoint.load(checkpoint_path, trainer.device, trainer.structure)
+    if state:
+        trainer.restore(state)
+        history = fitted.history
+    done = len(history["epoch"])
+    stop = bool(done) and trainer.remember_best()
+    total = experiment.epochs * trainer.steps
+    with tqdm(total=total, initial=done * trainer.steps, disable=not progress, leave=False) as bar:
+        for number in range(done + 1, experiment.epochs + 1):
+            if stop:
+                break
+            bar.set_description(
+                f"{experiment.model} seed {experiment.seed}, epoch {number}/{experiment.epochs}"
+            )
+            try:
+                trainer.epoch(number, bar)
+            except Diverged as error:
+                fitted.diverged = str(error)
+                break
+            if not math.isfinite(history["validation_loss"][-1]):
+                fitted.diverged = f"the validation loss was not finite after epoch {number}"
+            stop = trainer.remember_best() or fitted.diverged is not None
+            bar.set_postfix(val=f"{history['validation_accuracy'][-1]:.1%}")
+            if checkpoint_path:
+                checkpoint.save(checkpoint_path, trainer.state())
+    if trainer.best is not None:
+        trainer.model.load_state_dict(trainer.best)
+    return fitted

@@ -1,0 +1,79 @@
+"""An experiment refuses nonsense by name, and its key means its choices and nothing else."""
+
+import pytest
+import torch
+
+from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehearsal
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "alexnet"}, "r2"),
+        ({"model": "r2", "model_options": {"depth": 3}}, "batch_norm"),
+        ({"optimizer": "adamm"}, "Adam, AdamW"),
+        ({"optimizer": "SGD", "optimizer_options": {"momentun": 0.9}}, "momentum"),
+        ({"schedule": "staircase"}, "StepLR"),
+        ({"schedule": "StepLR", "schedule_options": {"factor": 0.7}}, "gamma"),
+        ({"schedule_options": {"gamma": 0.7}}, "constant"),
+        ({"loss": "hinge"}, "CrossEntropyLoss"),
+        ({"augmentation": "flop:0.5"}, "hflip"),
+        ({"dataset": "mnist"}, "digits"),
+        ({"precision": "fp8"}, "bf16"),
+        ({"lr": 0.0}, "positive"),
+        ({"lr": float("nan")}, "positive"),
+        ({"epochs": 0}, "positive whole"),
+        ({"epochs": 2.5}, "positive whole"),
+        ({"batch_size": True}, "positive whole"),
+        ({"patience": -1}, "positive whole"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_nonsense_is_refused_with_the_choices(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Experiment(**changes)
+
+
+def test_spelling_does_not_matter_and_choices_do():
+    assert Experiment(optimizer="sgd", loss="cross_entropy").key == Experiment(optimizer="SGD").key
+    assert Experiment(lr=1).key == Experiment(lr=1.0).key
+    assert Experiment(loss="kl_div").loss == "KLDivLoss"
+    keys = [Experiment(**c).key for c in ({}, {"lr": 2e-3}, {"seed": 1}, {"model_options": {"dropout": 0.0}})]
+    assert len(set(keys)) == len(keys)
+
+
+def test_option_order_does_not_matter():
+    one = Experiment(optimizer="SGD", optimizer_options={"momentum": 0.9, "nesterov": True})
+    two = Experiment(optimizer="SGD", optimizer_options={"nesterov": True, "momentum": 0.9})
+    assert one.key == two.key and hash(one) == hash(two)
+
+
+def test_keys_are_pinned():
+    """A key that changes orphans every recorded run: never change these two, nor a default."""
+    assert Experiment().key == "44136fa355b3678a"
+    changed = Experiment(
+        model="r4", optimizer="SGD", optimizer_options={"momentum": 0.9}, batch_size=32, seed=2
+    )
+    assert changed.key == "ea0c496df429e90c"
+
+
+def test_but_knows_the_names_of_choices():
+    assert Experiment().but(lr=0.5).lr == 0.5
+    with pytest.raises(ValueError, match="batch_size"):
+        Experiment().but(batchsize=3)
+
+
+def test_every_name_of_torch_that_is_offered_can_be_made():
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    for name in OPTIMIZERS:
+        assert Experiment(optimizer=name).optimizer == name
+        OPTIMIZERS[name]([parameter], lr=0.1)
+    assert {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad"} <= set(OPTIMIZERS)
+    assert {"StepLR", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(SCHEDULES)
+    assert all(hasattr(torch.nn, name) for name in LOSSES)
+
+
+def test_a_rehearsal_is_small_and_on_the_embedded_digits():
+    small = rehearsal(Experiment(epochs=50, batch_size=512, model="r0-final"))
+    assert (small.dataset, small.epochs, small.model) == ("digits", 2, "r0-final")
+    assert small.batch_size <= small.train_size <= 300

@@ -1,0 +1,231 @@
+"""Training: the same numbers as a plain loop, at every schedule, across kills, and a clear end when it breaks."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers.data import load
+from helpers.experiment import LOSSES, Experiment
+from helpers.layers import structure_hash
+from helpers.models import build
+from helpers.train import criterion, fit, normalise, predict, training_split
+
+SMALL = Experiment(
+    dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def plain_loop(experiment, data, optimizer_class, epochs):
+    """Return the losses of the loop that a textbook would write, given the same initial weights and order."""
+    torch.manual_seed(experiment.seed)
+    model = build(experiment.model, classes=len(data.classes))
+    optimizer = optimizer_class(model.parameters(), lr=experiment.lr)
+    split, losses = training_split(experiment, data), []
+    for epoch in range(1, epochs + 1):
+        seed = int(np.random.SeedSequence([experiment.seed, epoch]).generate_state(1)[0])
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        for batch in order.split(experiment.batch_size):
+            images = split.images[batch] / 255.0
+            images = (images - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
+            loss = nn.functional.cross_entropy(model(images), split.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adagrad"])
+def test_the_losses_are_those_of_a_plain_loop(name):
+    experiment = SMALL.but(optimizer=name, lr=0.001 if name == "RMSprop" else 0.01)
+    data = load("digits")
+    fitted = fit(experiment, data, device="cpu", progress=False)
+    assert fitted.losses == pytest.approx(
+        plain_loop(experiment, data, getattr(torch.optim, name), 2), rel=2e-3
+    )
+    assert len(fitted.losses) == 2 * 4
+
+
+def test_normalised_images_have_mean_zero_and_deviation_one_in_every_channel():
+    data = load("digits")
+    images = normalise(data.train.images, data.mean, data.std)
+    assert images.mean((0, 2, 3)).abs().max() < 1e-4
+    assert (images.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_it_learns():
+    fitted = fit(SMALL.but(epochs=8, train_size=1000), load("digits"), device="cpu", progress=False)
+    assert fitted.history["validation_accuracy"][-1] > 0.8
+    assert fitted.history["train_loss"][-1] < fitted.history["train_loss"][0]
+
+
+def test_kl_divergence_is_cross_entropy_in_value_and_gradient():
+    labels = torch.randint(10, (32,))
+    gradients = []
+    for name in ("CrossEntropyLoss", "KLDivLoss"):
+        logits = torch.randn(32, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        value = criterion(Experiment(loss=name), 10)(logits, labels)
+        value.backward()
+        gradients.append((value.item(), logits.grad))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-6)
+    torch.testing.assert_close(gradients[0][1], gradients[1][1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_smallest_at_the_right_answer(name):
+    compute = criterion(Experiment(loss=name), 3)
+    labels = torch.tensor([0, 1, 2])
+    right, wrong = 9 * torch.eye(3), 9 * torch.eye(3).roll(1, 0)
+    assert compute(right, labels) < compute(wrong, labels)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "oracle"),
+    [
+        ("StepLR", {"step_size": 1, "gamma": 0.7}, lambda e: 0.05 * 0.7**e),
+        ("CosineAnnealingLR", {}, lambda e: 0.05 * (1 + np.cos(np.pi * e / 4)) / 2),
+        ("ExponentialLR", {"gamma": 0.5}, lambda e: 0.05 * 0.5**e),
+    ],
+)
+def test_schedules_follow_their_formula(schedule, options, oracle):
+    experiment = SMALL.but(schedule=schedule, schedule_options=options, epochs=4)
+    history = fit(experiment, load("digits"), device="cpu", progress=False).history
+    assert history["lr"] == pytest.approx([oracle(e) for e in range(4)])
+
+
+def test_one_cycle_spans_exactly_all_steps():
+    experiment = SMALL.but(schedule="OneCycleLR", epochs=3)
+    history = fit(experiment, load("digits"), device="cpu", progress=False).history
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=12)
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        oracle.step()
+    assert history["lr"] == pytest.approx(rates[::4])
+
+
+def test_early_stopping_keeps_the_best_weights():
+    experiment = SMALL.but(epochs=30, patience=2, lr=0.2)
+    data = load("digits")
+    fitted = fit(experiment, data, device="cpu", progress=False)
+    accuracies = fitted.history["validation_accuracy"]
+    best = int(np.argmax(accuracies))
+    assert fitted.best_epoch == best + 1
+    assert len(accuracies) == best + 1 + 2 < 30
+    guesses = predict(fitted.model, data.validation, data.mean, data.std).argmax(1)
+    assert (guesses == data.validation.labels).float().mean().item() == pytest.approx(max(accuracies))
+
+
+def test_divergence_ends_the_run_and_says_where():
+    fitted = fit(SMALL.but(lr=1e30), load("digits"), device="cpu", progress=False)
+    assert "epoch 1" in fitted.diverged and "step" in fitted.diverged
+
+
+def test_arms_with_one_seed_share_order_and_other_seeds_do_not():
+    data = load("digits")
+    first = [
+        fit(SMALL.but(lr=lr, epochs=1), data, device="cpu", progress=False).losses[0] for lr in (0.1, 0.2)
+    ]
+    assert first[0] == first[1]
+    assert fit(SMALL.but(seed=1, epochs=1), data, device="cpu", progress=False).losses[0] != first[0]
+
+
+def test_compiled_training_gives_the_same_losses():
+    experiment = SMALL.but(epochs=1)
+    data = load("digits")
+    eager = fit(experiment, data, device="cpu", progress=False, compiled=False)
+    compiled = fit(experiment, data, device="cpu", progress=False, compiled=True)
+    assert compiled.losses == pytest.approx(eager.losses, rel=1e-3)
+
+
+KILLED = SMALL.but(
+    model="r2",
+    train_size=512,
+    batch_size=32,
+    epochs=5,
+    optimizer="Adam",
+    lr=1e-3,
+    patience=9,
+    augmentation="crop:4",
+)
+
+
+def train_with_checkpoints(path, result):
+    """Train in a child process; leave history, losses and weights in ``result``."""
+    torch.set_num_threads(1)
+    fitted = fit(KILLED, load("digits"), device="cpu", checkpoint_path=path, progress=False)
+    history = {name: values for name, values in fitted.history.items() if name != "seconds"}
+    state = {"history": history, "losses": fitted.losses, "model": fitted.model.state_dict()}
+    temporary = result.with_suffix(".part")
+    torch.save(state, temporary)
+    os.replace(temporary, result)
+
+
+def test_kills_at_random_moments_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.train", "torch._dynamo"])
+    whole = tmp_path / "whole.pt"
+    child = context.Process(target=train_with_checkpoints, args=(tmp_path / "a-checkpoint.pt", whole))
+    child.start()
+    child.join(120)
+    draw, kills = random.Random(0), 0
+    checkpoint, result = tmp_path / "checkpoint.pt", tmp_path / "result.pt"
+    for _ in range(60):
+        child = context.Process(target=train_with_checkpoints, args=(checkpoint, result))
+        child.start()
+        if kills < 10:
+            child.join(draw.uniform(0.2, 2.5))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+                kills += 1
+        child.join(120)
+        if result.exists() and kills >= 10:
+            break
+        if result.exists():  # finished too soon: begin again, until ten kills have been survived
+            same_run(whole, result)
+            result.unlink()
+            checkpoint.unlink()
+        time.sleep(0.01)
+    assert kills >= 10
+    same_run(whole, result)
+
+
+def same_run(one, other):
+    a, b = (torch.load(path, weights_only=True) for path in (one, other))
+    assert a["history"] == b["history"] and a["losses"] == b["losses"]
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"half a check")
+    fitted = fit(SMALL, load("digits"), device="cpu", checkpoint_path=path, progress=False)
+    assert len(fitted.history["epoch"]) == 2
+    assert [p.read_bytes() for p in tmp_path.glob("*.aside-*")] == [b"half a check"]
+    assert "kept as" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_structure_is_set_aside(tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    fit(SMALL, load("digits"), device="cpu", checkpoint_path=path, progress=False)
+    fit(SMALL.but(model="r1"), load("digits"), device="cpu", checkpoint_path=path, progress=False)
+    assert "another structure" in capsys.readouterr().err
+    assert torch.load(path, weights_only=True)["structure"] == structure_hash(build("r1"))
