@@ -1,0 +1,135 @@
+"""Runs side by side: the same records as one after another, and a death costs only its own run."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from helpers import parallel
+from helpers.experiment import Experiment
+from helpers.parallel import RunsFailed, record
+from helpers.record import read_run
+
+SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.record.runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr(parallel, "checkpoint_folder", lambda: tmp_path / "checkpoints")
+    return tmp_path
+
+
+def histories(experiments):
+    runs = [read_run(e, parallel.device_kind()) for e in experiments]
+    return [{k: v for k, v in run.history.items() if k != "seconds"} for run in runs]
+
+
+def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypatch):
+    experiments = [SMALL.but(seed=seed) for seed in range(3)]
+    record(experiments, jobs=1)
+    one_after_another = histories(experiments)
+    monkeypatch.setattr("helpers.record.runs_folder", lambda: folder / "apart")
+    record(experiments, jobs=2)
+    for one, other in zip(one_after_another, histories(experiments), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+def test_what_is_recorded_is_not_trained_again(folder, monkeypatch):
+    record([SMALL], jobs=1)
+    monkeypatch.setattr(parallel, "train_run", lambda *a, **k: pytest.fail("trained again"))
+    record([SMALL, SMALL], jobs=1)
+
+
+def killer(pattern, kills, stop):
+    """Kill with SIGKILL the first ``kills`` processes whose environment or input shows ``pattern``."""
+    seen = set()
+    while not stop.is_set() and len(seen) < kills:
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
+        for pid in map(int, found):
+            if pid not in seen and pid != os.getpid() and len(seen) < kills:
+                time.sleep(0.5)
+                os.kill(pid, signal.SIGKILL)
+                seen.add(pid)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("kills", "lost"), [(1, 0), (2, 1)])
+def test_a_killed_run_is_tried_again_and_costs_nobody_else(folder, monkeypatch, kills, lost):
+    marker = f"course-victim-{os.getpid()}-{kills}"
+    real = subprocess.run
+    victim = SMALL.but(seed=7)
+
+    def run(command, **options):
+        if '"seed": 7' in options.get("input", ""):
+            command = [*command, marker]
+        return real(command, **options)
+
+    monkeypatch.setattr(parallel.subprocess, "run", run)
+    stop = threading.Event()
+    thread = threading.Thread(target=killer, args=(marker, kills, stop))
+    thread.start()
+    try:
+        experiments = [victim, SMALL.but(seed=1), SMALL.but(seed=2)]
+        if lost:
+            with pytest.raises(RunsFailed, match="seed 7: killed by signal 9"):
+                record(experiments, jobs=2)
+        else:
+            record(experiments, jobs=2)
+    finally:
+        stop.set()
+        thread.join()
+    assert all(read_run(e, parallel.device_kind()) for e in experiments[1:])
+    assert (read_run(victim, parallel.device_kind()) is None) == bool(lost)
+
+
+def test_a_failing_run_is_named_with_its_last_words(folder):
+    with pytest.raises(RunsFailed, match="seed 3.*too small|seed 3.*split|seed 3.*subset"):
+        record([SMALL.but(seed=3, train_size=10_000_000), SMALL], jobs=2)
+    assert read_run(SMALL, parallel.device_kind())
+
+
+def test_missing_data_end_it_with_one_error(folder, monkeypatch):
+    from helpers import data
+
+    def missing(name):
+        raise data.DataMissing("no copy, three ways on")
+
+    monkeypatch.setattr(parallel, "load_data", missing)
+    with pytest.raises(data.DataMissing, match="three ways"):
+        record([SMALL.but(seed=s) for s in range(3)], jobs=2)
+
+
+def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        local_directory=folder / "dask",
+    )
+    experiments = [SMALL.but(seed=seed) for seed in range(4)]
+    with cluster:
+        victim = next(iter(cluster.workers.values())).pid
+
+        def kill_later():
+            time.sleep(2)
+            os.kill(victim, signal.SIGKILL)
+
+        threading.Thread(target=kill_later, daemon=True).start()
+        record(experiments, scheduler=cluster.scheduler_address)
+    assert all(read_run(e, "cpu") for e in experiments)
+
+
+def test_the_process_of_a_run_reads_its_task_from_standard_input(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.parallel"], input="{}", capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "KeyError" in done.stderr

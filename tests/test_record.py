@@ -1,0 +1,113 @@
+"""A record holds what the run was, gives it back unchanged, and is never taken for another."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+
+from helpers import record as record_module
+from helpers.data import load
+from helpers.experiment import Experiment
+from helpers.record import read_run, record_path, thin, train_run, write_run
+from helpers.settings import DATA
+
+SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
+
+
+@pytest.fixture(scope="module")
+def finished():
+    return train_run(SMALL, device="cpu", progress=False)
+
+
+def test_a_run_survives_the_file(finished, tmp_path):
+    write_run(finished, tmp_path)
+    run = read_run(SMALL, "cpu", arm="r4", folder=tmp_path)
+    assert run.experiment == SMALL and run.seed == 0 and run.arm == "r4" and run.device == "cpu"
+    assert len(run.history["epoch"]) == 2 and run.metrics["epochs"] == 2
+    assert run.metrics["parameters"] == 81_574
+    assert not run.is_stale() and run.diverged is None
+    assert {"data_hashes", "versions", "commit", "date", "threads"} <= set(run.provenance)
+    assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == [f"{SMALL.key}.json"]
+
+
+def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_path):
+    write_run(finished, tmp_path)
+    run = read_run(SMALL, "cpu", folder=tmp_path)
+    labels = load("digits").test.labels.numpy()
+    guesses, confidence = run.predictions["test"]
+    np.testing.assert_array_equal(run.confusion["test"], confusion_matrix(labels, guesses))
+    assert run.metrics["test_accuracy"] == pytest.approx((guesses == labels).mean(), rel=1e-5)
+    assert run.confusion["train"].sum() == 256
+    assert 0.1 <= confidence.min() and confidence.max() <= 1
+    np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
+
+
+def test_only_a_flagship_run_reads_the_test_set(monkeypatch):
+    monkeypatch.setattr(
+        type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read"))
+    )
+    plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)
+    assert "test_accuracy" not in plain["metrics"] and plain["predictions"] == {}
+
+
+def test_a_rehearsal_is_refused_among_the_results(finished, monkeypatch):
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    with pytest.raises(ValueError, match="COURSE_SMOKE"):
+        write_run(finished, DATA / "runs")
+    assert not record_path(SMALL, "cpu", DATA / "runs").exists()
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}'])
+def test_a_damaged_record_is_named_and_left_alone(tmp_path, damage):
+    path = record_path(SMALL, "cpu", tmp_path)
+    path.parent.mkdir()
+    path.write_text(damage)
+    with pytest.raises(ValueError, match=str(path)):
+        read_run(SMALL, "cpu", folder=tmp_path)
+    assert path.read_text() == damage
+
+
+def test_a_record_under_another_name_is_refused(finished, tmp_path):
+    path = record_path(SMALL.but(lr=0.5), "cpu", tmp_path)
+    path.parent.mkdir()
+    path.write_text(json.dumps(finished))
+    with pytest.raises(ValueError, match="another experiment"):
+        read_run(SMALL.but(lr=0.5), "cpu", folder=tmp_path)
+
+
+def test_a_changed_model_makes_its_record_stale(finished, tmp_path, monkeypatch):
+    write_run(finished, tmp_path)
+    run = read_run(SMALL, "cpu", folder=tmp_path)
+    wider = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+    monkeypatch.setattr(record_module, "build", lambda *a, **k: wider)
+    assert run.is_stale()
+
+
+def test_a_diverged_run_is_recorded_as_such(tmp_path):
+    run = train_run(SMALL.but(optimizer="SGD", lr=1e30), device="cpu", progress=False)
+    assert "epoch 1" in run["diverged"]
+    path = write_run(run, tmp_path)
+    assert json.loads(path.read_text())["diverged"] == run["diverged"]
+
+
+def test_thinned_losses_are_block_means():
+    losses = np.random.default_rng(0).random(1000)
+    thinned = thin(list(losses), points=100)
+    np.testing.assert_allclose(thinned["loss"], losses.reshape(100, 10).mean(1))
+    assert thinned["step"][0] == 5.5 and thinned["step"][-1] == 995.5
+    assert thin([3.0, 1.0], points=100) == {"step": [1.0, 2.0], "loss": [3.0, 1.0]}
+    assert thin([]) == {"step": [], "loss": []}
+
+
+def test_every_committed_record_is_current_and_none_is_a_rehearsal():
+    for path in sorted((DATA / "runs").glob("*/*.json")):
+        if path.parent.name not in ("cpu", "cuda"):
+            continue
+        content = json.loads(path.read_text())
+        experiment = Experiment(**content["experiment"])
+        assert path.stem == experiment.key == content["key"], path
+        assert experiment.dataset != "digits", path
+        assert content["provenance"]["device"] == path.parent.name, path
+        assert not read_run(experiment, path.parent.name).is_stale(), path

@@ -1,0 +1,205 @@
+"""A study reads what is recorded, trains what is not, and says no more than its intervals allow."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from helpers import study as study_module
+from helpers.evidence import compare, interval, verdict
+from helpers.experiment import Experiment
+from helpers.record import Run, write_run
+from helpers.study import Runs, Study, status
+
+SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
+
+
+def fake(experiment, device="cpu", accuracy=0.5, **more):
+    """Return a record of ``experiment`` as if it had been trained."""
+    return {
+        "format": 1,
+        "experiment": experiment.choices(),
+        "key": experiment.key,
+        "classes": list("0123456789"),
+        "metrics": {
+            "validation_accuracy": accuracy,
+            "validation_loss": 1 - accuracy,
+            "training_seconds": 2.0,
+        },
+        "structure_hash": "old",
+        "diverged": None,
+        "provenance": {"device": device, "device_name": "a machine"},
+    } | more
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Send the record to a temporary folder, and let nothing be trained."""
+    monkeypatch.setattr("helpers.record.runs_folder", lambda: tmp_path)
+    monkeypatch.setattr(study_module, "record", lambda *a, **k: pytest.fail("something was trained"))
+    return tmp_path
+
+
+def fill(study, seeds, device="cpu", draw=None):
+    draw = draw or (lambda arm, seed: 0.5)
+    for arm, experiment in study.arms.items():
+        for seed in seeds:
+            write_run(fake(experiment.but(seed=seed), device, draw(arm, seed)))
+
+
+def test_arms_are_the_product_of_what_varies():
+    study = Study("s", SMALL, vary={"lr": [0.1, 0.2], "batch_size": [32, 64]}, seeds=2)
+    assert list(study.arms) == ["0.1, 32", "0.1, 64", "0.2, 32", "0.2, 64"]
+    assert study.arms["0.2, 32"] == SMALL.but(lr=0.2, batch_size=32)
+
+
+def test_one_seed_of_every_arm_comes_before_the_next_of_any():
+    study = Study("s", SMALL, vary={"lr": [0.1, 0.2]}, seeds=2)
+    assert [(arm, e.seed) for arm, e in study.experiments()] == [
+        ("0.1", 0),
+        ("0.2", 0),
+        ("0.1", 1),
+        ("0.2", 1),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"vary": {"lr": [1]}, "arms": {"a": {}}}])
+def test_a_study_needs_one_way_of_naming_its_arms(wrong):
+    with pytest.raises(ValueError, match="either"):
+        Study("s", SMALL, **wrong)
+
+
+def test_a_wrong_choice_is_refused_before_anything_is_trained():
+    with pytest.raises(ValueError, match="lerning_rate"):
+        Study("s", SMALL, vary={"lerning_rate": [1]})
+
+
+def test_recorded_runs_are_read(folder):
+    study = Study("s", SMALL, arms={"a": {}, "b": {"lr": 0.1}}, seeds=6)
+    fill(study, range(3), draw=lambda arm, seed: {"a": 0.5, "b": 0.6}[arm] + seed / 100)
+    runs = study.runs()
+    assert len(runs) == 6 and runs.arms == ["a", "b"] and runs.seeds == [0, 1, 2]
+    pd.testing.assert_frame_equal(
+        runs.values("validation_accuracy"),
+        pd.DataFrame({"a": [0.5, 0.51, 0.52], "b": [0.6, 0.61, 0.62]}, index=pd.Index(range(3), name="seed")),
+    )
+    assert "3 seeds of 6 declared, recorded on cpu (a machine)" in str(runs)
+
+
+def test_kinds_of_device_never_mix_and_more_seeds_win(folder):
+    study = Study("s", SMALL, arms={"a": {}, "b": {"lr": 0.1}}, seeds=6)
+    fill(study, range(3), "cpu")
+    fill(study, range(2), "cuda")
+    assert {run.device for run in study.runs()} == {"cpu"}
+    fill(study, range(6), "cuda")
+    assert {run.device for run in study.runs()} == {"cuda"} and len(study.runs()) == 12
+    with pytest.raises(ValueError, match="one comparison"):
+        Runs(study, [Run(fake(SMALL, "cpu"), "a"), Run(fake(SMALL, "cuda"), "a")])
+
+
+def test_what_is_missing_is_trained_and_only_that(folder, monkeypatch):
+    study = Study("s", SMALL, arms={"a": {}, "b": {"lr": 0.1}}, seeds=6)
+    fill(study, range(2))
+    asked = []
+
+    def train(experiments, jobs, title):
+        asked.extend(experiments)
+        for experiment in experiments:
+            write_run(fake(experiment))
+        return "cpu"
+
+    monkeypatch.setattr(study_module, "record", train)
+    assert study.runs().seeds == [0, 1, 2]
+    assert {e.seed for e in asked} == {0, 1, 2}
+    asked.clear()
+    assert study.runs().seeds == [0, 1, 2] and asked == []
+
+
+def test_missing_lists_what_make_record_trains(folder):
+    study = Study("s", SMALL, vary={"lr": [0.1, 0.2]}, seeds=3)
+    fill(study, [0])
+    assert [e.seed for e in study.missing("cpu")] == [1, 1, 2, 2]
+    assert len(study.missing("cuda")) == 6
+
+
+def test_status_counts_and_sees_stale_runs(folder):
+    study = Study("s", SMALL, vary={"lr": [0.1, 0.2]}, seeds=3)
+    row = {
+        "study": "s",
+        "notebook": "n",
+        "declared": 6,
+        "recorded": 0,
+        "seeds": 0,
+        "device": None,
+        "stale": 0,
+    }
+    assert status({"n": [study]}) == [row]
+    fill(study, [0, 1])
+    assert status({"n": [study]}) == [row | {"recorded": 4, "seeds": 2, "device": "cpu", "stale": 4}]
+
+
+def test_a_rehearsal_shrinks_everything_in_one_place(monkeypatch):
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    study = Study("s", Experiment(epochs=90), vary={"lr": [0.1, 0.2]}, seeds=6)
+    assert len(study.seeds) == 2
+    assert all((e.dataset, e.epochs) == ("digits", 2) for e in study.arms.values())
+
+
+def made(folder, draw, seeds=6, arms="ab"):
+    study = Study("s", SMALL, arms={arm: {"lr": 0.1 + i} for i, arm in enumerate(arms)}, seeds=seeds)
+    fill(study, range(seeds), draw=draw)
+    return study.runs()
+
+
+def test_two_arms_give_the_paired_t_interval_of_scipy(folder):
+    noise = np.random.default_rng(0).normal(0.6, 0.05, (2, 6)).round(6)
+    runs = made(folder, lambda arm, seed: noise["ab".index(arm), seed])
+    found = compare(runs, "validation_accuracy", against="b").differences[0]
+    oracle = stats.ttest_rel(noise[0], noise[1]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high))
+    assert found.mean == pytest.approx((noise[0] - noise[1]).mean())
+
+
+def test_many_arms_share_the_level(folder):
+    noise = np.random.default_rng(1).normal(0.6, 0.05, (4, 6))
+    runs = made(folder, lambda arm, seed: noise["abcd".index(arm), seed], arms="abcd")
+    every = compare(runs, "validation_accuracy").differences
+    assert len(every) == 6 and len(compare(runs, "validation_accuracy", against="c").differences) == 3
+    first = every[0]
+    pair = [noise["abcd".index(name)] for name in (first.a, first.b)]
+    oracle = stats.ttest_rel(*pair).confidence_interval(1 - 0.05 / 6)
+    assert (first.low, first.high) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_intervals_cover_what_they_claim_to():
+    rng = np.random.default_rng(2)
+    hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_words_follow_the_numbers(folder, tmp_path):
+    clear = made(folder, lambda arm, seed: {"a": 0.7, "b": 0.6}[arm] + 0.01 * np.sin(seed + ord(arm)))
+    assert str(verdict(clear)).startswith("a above b by ") and "95% interval" in str(verdict(clear))
+    assert str(verdict(clear, against="a")).startswith("a above b by ")  # also when asked the other way round
+    lower = verdict(clear, "validation_loss")
+    assert str(lower).startswith("b above a") and "points" not in str(lower)
+
+
+def test_noise_is_called_noise(folder):
+    noise = np.random.default_rng(3).normal(0.6, 0.05, (2, 3))
+    runs = made(folder, lambda arm, seed: noise["ab".index(arm), seed], seeds=3)
+    assert "not separable with 3 seeds" in str(verdict(runs))
+
+
+def test_a_verdict_needs_arms_seeds_and_a_known_figure(folder):
+    runs = made(folder, lambda arm, seed: 0.5)
+    with pytest.raises(ValueError, match="two arms"):
+        verdict(runs.only("a"))
+    with pytest.raises(ValueError, match="no arm"):
+        runs.only("z")
+    with pytest.raises(ValueError, match="against"):
+        verdict(runs, against="z")
+    with pytest.raises(ValueError, match="validation_loss"):
+        verdict(runs, "f1")
+    with pytest.raises(ValueError, match="two values"):
+        interval([1.0])
