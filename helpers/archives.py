@@ -17,6 +17,9 @@ from helpers.images import DataError
 _LARGEST = 1 << 20
 _LARGEST_BATCH = 1 << 26
 
+# All that a pickled array asks for, by (package, name).
+_PARTS_OF_AN_ARRAY = {("numpy", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
 
 class Member(NamedTuple):
     """A file of a copy: its path in there, the name to give in an error, and its bytes."""
@@ -47,9 +50,7 @@ def archive_members(archives: list[Path], largest: int = _LARGEST) -> Iterator[M
                     if info.isfile():
                         yield Member(info.name, f"{archive}: {info.name}", tar.extractfile(info).read())
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            raise DataError(
-                f"{archive} is truncated or damaged ({error}). Copy it again, or remove it."
-            ) from error
+            raise DataError(f"{archive} is truncated or damaged ({error}). Copy it again, or remove it.") from error
 
 
 def _refuse_dangerous(info: tarfile.TarInfo, archive: Path, largest: int) -> None:
@@ -80,9 +81,7 @@ def official_batches(copy: Path, files: list[list[str]]) -> tuple[list[np.ndarra
     images, labels = [], []
     for name, md5 in files:
         if name not in contents:
-            raise DataError(
-                f"{copy}: {name} is missing. Complete the copy, or remove it to have it downloaded."
-            )
+            raise DataError(f"{copy}: {name} is missing. Complete the copy, or remove it to have it downloaded.")
         found = hashlib.md5(contents[name], usedforsecurity=False).hexdigest()
         if found != md5:
             raise DataError(
@@ -99,12 +98,8 @@ def official_batches(copy: Path, files: list[list[str]]) -> tuple[list[np.ndarra
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays and plain containers, and nothing that could run code."""
 
-    _ALLOWED = ("_reconstruct", "ndarray", "scalar", "encode")
-
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "dtype"):
-            # The batches date from NumPy 1, which wrote align and copy as integers.
-            return lambda kind, align=False, copy=False: np.dtype(kind, align=bool(align), copy=bool(copy))
-        if name in self._ALLOWED and module.split(".")[0] in ("numpy", "_codecs"):
+        """Return the class or function that the pickle names; raises DataError for all but an array's parts."""
+        if (module.split(".")[0], name) in _PARTS_OF_AN_ARRAY:
             return super().find_class(module, name)
         raise DataError(f"a batch asks for {module}.{name}, which no copy of CIFAR-10 does: refused.")

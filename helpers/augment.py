@@ -63,8 +63,8 @@ def rotate(images: Tensor, angles: Tensor, limit: float) -> Tensor:
 def blur(images: Tensor, sigmas: Tensor, limit: float) -> Tensor:
     """Return the images blurred by 3x3 Gaussians of sigmas (N,), in pixels; the edges are reflected.
 
-    The result is rounded to whole grey levels, so a sigma up to 0.25 changes nothing: neighbours weigh too little,
-    exp(-8) each, to move even a white pixel among black ones by half a level.
+    The result is rounded to whole grey levels, so a sigma up to 0.25 changes nothing: a neighbour then weighs
+    exp(-8) or less, which does not move even a white pixel among black ones by half a level.
     """
     n, channels, height, width = images.shape
     distance = torch.arange(-1, 2, device=images.device)
@@ -86,8 +86,7 @@ def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
     """
 
     def covered(length: int, centre: Tensor) -> Tensor:  # bool (N, length)
-        # The clamp is for a fraction so near to 1 that its product with the length rounds up.
-        start = (centre * length).long().clamp(max=length - 1) - int(side) // 2
+        start = (centre * length).long() - int(side) // 2
         inside = torch.arange(length, device=images.device) - start[:, None]
         return (inside >= 0) & (inside < side)
 
@@ -184,9 +183,7 @@ class Augmentation:
 
     def __str__(self) -> str:
         """Return the text with every strength spelt out, as in ``"crop:4 hflip:0.5"``."""
-        return " ".join(
-            f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms
-        )
+        return " ".join(f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return changed copies of uint8 images (N, C, H, W); the tensor itself if nothing is to be done."""

@@ -32,9 +32,7 @@ def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(FileLock(path.with_suffix(".lock")))
             except OSError as error:
-                warnings.warn(
-                    f"{path.parent} cannot be written to ({error}): nothing is cached", stacklevel=2
-                )
+                warnings.warn(f"{path.parent} cannot be written to ({error}): nothing is cached", stacklevel=2)
                 return build()
             found = _read(path, key, warn=True)
             if found is None:
@@ -48,7 +46,8 @@ def _read(path: Path, key: str, warn: bool = False) -> Arrays | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:  # reading a member to its end checks its CRC
+        # Reading a member to its end checks its CRC.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             stored_key, *names = stored[_KEY].tolist()
             return {name: stored[name] for name in names} if stored_key == key else None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError):

@@ -102,9 +102,7 @@ def _download(root: Path, reference: Reference, download: bool) -> Path:
     reason = f"CIFAR-10 is not in {root}."
     if download:
         try:
-            return fetch(
-                MIRRORS, root / CIFAR10.filename, size=reference.archive_size, md5=reference.archive_md5
-            )
+            return fetch(MIRRORS, root / CIFAR10.filename, size=reference.archive_size, md5=reference.archive_md5)
         except DownloadError as error:
             reason = f"{reason} {error}"
         except OSError as error:
@@ -170,9 +168,7 @@ def _check_whole(labels: dict[str, list[int]], copy: list[Path], reference: Refe
         if empty:
             raise DataError(f"CIFAR-10's {split} split has no images of {', '.join(empty)}. {advice}")
         if found.total() != expected:
-            raise DataError(
-                f"CIFAR-10's {split} split has {found.total():,} images; expected {expected:,}. {advice}"
-            )
+            raise DataError(f"CIFAR-10's {split} split has {found.total():,} images; expected {expected:,}. {advice}")
 
 
 def _check_hashes(arrays: Arrays, reference: Reference, source: str) -> None:

@@ -111,9 +111,7 @@ def _append(url: str, part: Path, size: int, timeout: float, slowest: float) -> 
                 raise _MirrorFailed(f"another file ({response.length} bytes; expected {size})")
         with (
             open(part, "ab" if resumed else "wb") as file,
-            tqdm(
-                total=size, initial=start, unit="B", unit_scale=True, desc=part.stem, file=sys.stderr
-            ) as bar,
+            tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=part.stem, file=sys.stderr) as bar,
         ):
             since, received = time.monotonic(), 0
             # read1 hands over whatever has come; read would wait for a full chunk however slowly it drips.

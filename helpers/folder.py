@@ -85,9 +85,7 @@ def _classes_of(roots: dict[str, Path]) -> tuple[tuple[str, ...], dict[str, tupl
     for split, root in roots.items():
         if absent := sorted(set(classes) - set(names[split])):
             raise DataError(f"{root} has no folder for {', '.join(absent)}, which the other split has.")
-        files[split] = tuple(
-            (path, label) for label, name in enumerate(classes) for path in _files(root / name)
-        )
+        files[split] = tuple((path, label) for label, name in enumerate(classes) for path in _files(root / name))
     return tuple(classes), files
 
 

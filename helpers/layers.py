@@ -17,19 +17,8 @@ import torchsummary
 from torch import nn
 
 # What a layer does beyond its type, shapes and parameters; part of the fingerprint of a structure.
-SETTINGS = (
-    *(
-        "kernel_size",
-        "stride",
-        "padding",
-        "padding_mode",
-        "dilation",
-        "groups",
-        "ceil_mode",
-        "count_include_pad",
-    ),
-    *("p", "negative_slope", "eps", "momentum", "track_running_stats"),
-)
+WINDOW = ("kernel_size", "stride", "padding", "padding_mode", "dilation", "groups", "ceil_mode")
+SETTINGS = (*WINDOW, "count_include_pad", "p", "negative_slope", "eps", "momentum", "track_running_stats")
 
 
 def latents(

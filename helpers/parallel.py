@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from helpers.data import load as load_data
 from helpers.experiment import Experiment

@@ -9,9 +9,7 @@ from helpers.images import DataError
 SPLIT_SEED = 0
 
 
-def stratified_split(
-    labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED
-) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray]:
     """Return two sorted index arrays (kept, held out), each with the classes in the proportion of all.
 
     labels: (N,) integers; held_out: how many to hold out. Raises DataError where a class is too small.
@@ -22,9 +20,7 @@ def stratified_split(
             f"{len(labels)} images in {len(counts)} classes, the smallest of {counts.min()}, cannot be split "
             f"into {len(labels) - held_out} and {held_out} with every class in both. Add images."
         )
-    kept, held = train_test_split(
-        np.arange(len(labels)), test_size=int(held_out), stratify=labels, random_state=seed
-    )
+    kept, held = train_test_split(np.arange(len(labels)), test_size=int(held_out), stratify=labels, random_state=seed)
     return np.sort(kept), np.sort(held)
 
 

@@ -1,0 +1,185 @@
+"""The verbs of the course on the command line: ``python -m helpers VERB``. The Makefile calls the same."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from helpers.settings import ROOT
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a positive whole number")
+    return value
+
+
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 1
+
+
+def _pytest(*words: str, **environment: str) -> int:
+    """Return pytest's exit status; each of its processes has one thread, so that none waits for another."""
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    return subprocess.call(command, cwd=ROOT, env=os.environ | threads | environment)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Re-execute every notebook and compile report/report.pdf."""
+    from helpers import notebooks
+    from helpers import report as paper
+
+    notebooks.execute(notebooks.all_notebooks(), jobs=args.jobs)
+    _refresh_readme()
+    print(paper.build())
+    return 0
+
+
+def test(args: argparse.Namespace) -> int:
+    """Run unit tests, strict and smoke runs of every notebook, and the report's tests."""
+    # A notebook is a test of its own and a file of tests stays together: its fixtures are made once.
+    return _pytest("-n", str(args.jobs), "--dist", "loadgroup", "--no-loadscope-reorder", "--durations=10")
+
+
+def smoke(args: argparse.Namespace) -> int:
+    """Rehearse: retrain everything, tiny, on the embedded digits, into a temporary record."""
+    options = ("--nbval-lax", "--nbval-current-env", "-n", str(args.jobs), "--dist", "loadscope")
+    return _pytest(*options, "notebooks", COURSE_SMOKE="1", PYTHONPATH=str(ROOT))
+
+
+def record(args: argparse.Namespace) -> int:
+    """Train what the notebooks declare and the record lacks."""
+    from helpers import parallel
+    from helpers.notebooks import studies_by_notebook
+
+    studies = [study for several in studies_by_notebook().values() for study in several]
+    names = sorted({study.name for study in studies})
+    if args.study and args.study not in names:
+        return _refuse(f"no study {args.study!r}; the notebooks declare: {', '.join(names) or 'none'}")
+    chosen = [study for study in studies if args.study in (None, study.name)]
+    experiments = [e for s in chosen for _, e in s.experiments() if args.seeds is None or e.seed < args.seeds]
+    device = parallel.record(experiments, jobs=args.jobs, scheduler=args.scheduler)
+    print(f"all {len(set(experiments))} runs are recorded ({device})")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run the benchmarks, print a table of ratios and write data/bench.json."""
+    from helpers import bench as benchmarks
+
+    print(benchmarks.run(args.name).round(3).to_string(index=False))
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """List every study, and how much of it is recorded."""
+    import pandas as pd
+
+    from helpers.notebooks import studies_by_notebook
+    from helpers.study import status as rows_of
+
+    rows = rows_of(studies_by_notebook())
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        table = pd.DataFrame(rows).fillna("-").to_string(index=False)
+        print(table if rows else "no notebook declares a study")
+    return 0
+
+
+def notebooks(args: argparse.Namespace) -> int:
+    """Re-execute the notebooks in place (all, or those whose names begin as given)."""
+    from helpers.notebooks import all_notebooks, execute
+
+    paths = [p for p in all_notebooks() if not args.names or p.name.startswith(tuple(args.names))]
+    if not paths:
+        return _refuse(f"no notebook's name begins with {' or '.join(args.names)}")
+    execute(paths, jobs=args.jobs)
+    return 0
+
+
+def badges(_: argparse.Namespace) -> int:
+    """Point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py."""
+    from helpers.notebooks import all_notebooks, set_badge
+
+    for path in all_notebooks():
+        if set_badge(path):
+            print(f"{path.name}: changed; re-execute it if its set-up cell did")
+    _refresh_readme()
+    return 0
+
+
+def numbers(_: argparse.Namespace) -> int:
+    """Write report/generated/numbers.tex and the README's table from the record."""
+    from helpers import report as paper
+
+    paper.write_numbers()
+    _refresh_readme()
+    return 0
+
+
+def _refresh_readme() -> None:
+    """Fill in the README's table of notebooks, with how long its recorded runs took to train, added up."""
+    from helpers.notebooks import fill, overview, studies_by_notebook
+    from helpers.record import DEVICES, read_run
+
+    times = {}
+    for name, studies in studies_by_notebook().items():
+        experiments = {e for study in studies for _, e in study.experiments()}
+        for device in DEVICES:
+            runs = [run for e in experiments if (run := read_run(e, device))]
+            if runs:
+                hours = sum(run.metrics["training_seconds"] for run in runs) / 3600
+                times[name] = " + ".join(filter(None, [times.get(name), f"{hours:.1f} h {device.upper()}"]))
+    fill(ROOT / "README.md", "results", overview(times))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line: a verb, then its options."""
+    main_parser = argparse.ArgumentParser(prog="python -m helpers", description="The verbs of the course.")
+    verbs = main_parser.add_subparsers(metavar="VERB", required=True)
+
+    def add(action, jobs: int | None = None) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(action.__name__, help=action.__doc__, description=action.__doc__)
+        verb.set_defaults(action=action)
+        if jobs:
+            verb.add_argument(
+                "--jobs", type=_positive, default=jobs, help=f"how many at once (default {jobs})"
+            )
+        return verb
+
+    add(report, jobs=2)
+    add(test, jobs=2)
+    verb = add(record)
+    verb.add_argument("--study", help="only this study")
+    verb.add_argument("--seeds", type=_positive, help="only the first so many seeds")
+    verb.add_argument("--jobs", type=_positive, help="runs at a time (default: what suits this machine)")
+    verb.add_argument("--scheduler", help="address of a Dask scheduler, tcp://...")
+    add(smoke, jobs=2)
+    add(bench).add_argument("name", nargs="?", help="only this benchmark")
+    add(status).add_argument("--json", action="store_true", help="as JSON")
+    add(notebooks, jobs=2).add_argument("names", nargs="*", help="beginnings of names, such as 03")
+    add(badges)
+    add(numbers)
+    return main_parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Return the exit status of the verb in ``words``; the course's own errors show their message alone."""
+    args = parser().parse_args(words)
+    try:
+        return args.action(args)
+    except Exception as error:
+        if not type(error).__module__.startswith("helpers"):
+            raise
+        print(f"{args.action.__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The notebooks as files: what they declare, re-executing them in place, their badges and set-up cell."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+
+from helpers.files import write_if_changed
+from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT
+
+if TYPE_CHECKING:
+    from helpers.study import Study
+
+REPOSITORY = f"https://github.com/{OWNER}/{REPO}"
+SETUP_CELL = f"""\
+# In Colab: fetch the course and what Colab lacks. Elsewhere this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules and "helpers" not in sys.modules:
+    !test -d {REPO} || git clone -q --depth 1 -b {BRANCH} {REPOSITORY}.git
+    sys.path.insert(0, "{REPO}")
+    from helpers.setup_colab import prepare
+    prepare()"""
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+# Cells with one of these tags are all that is executed to learn which studies a notebook declares.
+DECLARING = ("imports", "study")
+QUESTION = re.compile(r"^#+ The question\s*\n+(.+?)(?:\n\n|\n#|\Z)", re.MULTILINE | re.DOTALL)
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook could not be executed; the message names it and the cell, and the file is as it was."""
+
+
+def all_notebooks() -> list[Path]:
+    """Return the notebooks of the course in reading order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
+    """Return the code cells that hold code, each with its position among all cells."""
+    return [(i, c) for i, c in enumerate(notebook.cells) if c.cell_type == "code" and c.source.strip()]
+
+
+def read(path: Path) -> NotebookNode:
+    """Return the notebook in ``path``; a cell without an id gets one from its position, the same each time.
+
+    Raises:
+        NotebookFailed: the file is no notebook.
+    """
+    try:
+        content = json.loads(path.read_text())
+        for position, cell in enumerate(content["cells"]):
+            cell.setdefault("id", f"cell-{position:02d}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotebookFailed(f"{path} is no notebook ({error}); restore it with git") from error
+    content.update(nbformat=4, nbformat_minor=5)
+    return nbformat.reads(json.dumps(content), as_version=4)
+
+
+def write(path: Path, notebook: NotebookNode) -> bool:
+    """Return whether the file changed by writing ``notebook`` without whatever differs from run to run."""
+    notebook.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")})
+    return write_if_changed(path, nbformat.writes(notebook).rstrip("\n") + "\n")
+
+
+def declared_studies(path: Path) -> list["Study"]:
+    """Return the studies that the notebook declares, in order, without training anything.
+
+    Only cells tagged "imports" or "study" are executed, in a namespace of their own, so a study depends on
+    nothing else in the notebook.
+
+    Raises:
+        NotebookFailed: such a cell cannot be executed alone.
+    """
+    from helpers.study import Study
+
+    namespace: dict[str, Any] = {"__name__": path.stem}
+    for position, cell in code_cells(read(path)):
+        if not set(DECLARING) & set(cell.metadata.get("tags", [])):
+            continue
+        try:
+            exec(compile(cell.source, f"{path.name}, cell {position}", "exec"), namespace)
+        except Exception as error:
+            place = f"{path.name}, cell {position}"
+            raise NotebookFailed(f"{place} declares a study, but fails alone: {error}") from error
+    found = []
+    for value in namespace.values():
+        values = value.values() if isinstance(value, Mapping) else value
+        found += values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return list({id(study): study for study in found if isinstance(study, Study)}.values())
+
+
+def studies_by_notebook() -> dict[str, list["Study"]]:
+    """Return the declared studies of every notebook, by the notebook's name without suffix."""
+    return {path.stem: declared_studies(path) for path in all_notebooks()}
+
+
+class _ThisPython(AsyncKernelManager):
+    """Starts the kernel of the running Python, whatever kernels the user has installed elsewhere."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(parent=self, kernel_dirs=[])
+
+
+def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
+    """Return those of ``paths`` that changed when they were re-executed in place, ``jobs`` at a time.
+
+    Executing again on the same machine gives the same bytes: no timings, no versions, and nothing from
+    stderr, which goes to this process's stderr instead.
+
+    Raises:
+        NotebookFailed: names every notebook and cell that failed; those files are untouched.
+    """
+    return asyncio.run(_execute(paths, jobs))
+
+
+async def _execute(paths: Sequence[Path], jobs: int) -> list[Path]:
+    gate = asyncio.Semaphore(jobs)
+
+    async def one(path: Path) -> bool:
+        async with gate:
+            began = time.perf_counter()
+            changed = await _execute_one(path)
+            seconds = time.perf_counter() - began
+            print(f"{path.stem}: {seconds:.0f} s, {'changed' if changed else 'unchanged'}", flush=True)
+            return changed
+
+    results = await asyncio.gather(*map(one, paths), return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, NotebookFailed):
+            raise failure
+    if failures:
+        raise NotebookFailed("\n\n".join(map(str, failures)))
+    return [path for path, changed in zip(paths, results, strict=True) if changed]
+
+
+async def _execute_one(path: Path) -> bool:
+    notebook = read(path)
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        kernel_manager_class=_ThisPython,
+        extra_arguments=["--log-level=40"],
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
+    try:
+        await client.async_execute(env=os.environ | {"PYTHONPATH": search})
+    except (CellExecutionError, DeadKernelError) as error:
+        started = [i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs]
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+        last = started[-1] if started else 0
+        raise NotebookFailed(
+            f"{path.name}, cell {last} failed: {what}\n{notebook.cells[last].source}"
+        ) from error
+    for _, cell in code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr" and output.text.strip():
+                print(f"{path.stem}: {output.text.strip().splitlines()[-1]}", file=sys.stderr)
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    return write(path, notebook)
+
+
+def badge(path: Path) -> str:
+    """Return the Markdown of the Colab badge of a notebook."""
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    page = f"https://colab.research.google.com/github/{OWNER}/{REPO}/blob/{BRANCH}/notebooks/{path.name}"
+    return f"[![Open in Colab]({image})]({page})"
+
+
+def set_badge(path: Path) -> bool:
+    """Return whether the notebook's badge or set-up cell had to be changed to point where settings.py says.
+
+    Raises:
+        NotebookFailed: the notebook does not begin with a Markdown cell.
+    """
+    notebook = read(path)
+    if not notebook.cells or notebook.cells[0].cell_type != "markdown":
+        raise NotebookFailed(f"{path.name} must begin with a Markdown cell that holds its title")
+    first = notebook.cells[0]
+    if BADGE.search(first.source):
+        first.source = BADGE.sub(lambda _: badge(path), first.source, count=1)
+    else:
+        title, _, rest = first.source.partition("\n")
+        first.source = f"{title}\n\n{badge(path)}\n{rest}".rstrip("\n")
+    for _, cell in code_cells(notebook):
+        if "setup" in cell.metadata.get("tags", []):
+            cell.source = SETUP_CELL
+    return write(path, notebook)
+
+
+def overview(times: Mapping[str, str]) -> str:
+    """Return the README's table of notebooks: name, question, finding, time (from ``times``, by name), badge.
+
+    The question is the first sentence under "The question"; the finding is what the cell tagged "finding"
+    printed, so it comes from the record like every other result.
+    """
+    rows = ["| notebook | question | finding | trained in | |", "| --- | --- | --- | --- | --- |"]
+    for path in all_notebooks():
+        notebook = read(path)
+        prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        question = QUESTION.search(prose)
+        asked = re.split(r"(?<=[.?!])\s", " ".join(question[1].split()))[0] if question else ""
+        printed = [
+            output.text
+            for _, cell in code_cells(notebook)
+            if "finding" in cell.metadata.get("tags", [])
+            for output in cell.outputs
+            if output.output_type == "stream"
+        ]
+        found = " ".join("".join(printed).split())
+        cells = (f"[{path.stem}](notebooks/{path.name})", asked, found, times.get(path.stem, ""), badge(path))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def fill(path: Path, name: str, text: str) -> bool:
+    """Return whether ``path`` changed by putting ``text`` between its comments name:begin and name:end.
+
+    Raises:
+        ValueError: the file has no such pair of comments.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    content = path.read_text()
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise ValueError(f"{path} needs the lines {begin} and {end}, once each, to be filled in")
+    before, _, rest = content.partition(begin)
+    return write_if_changed(path, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

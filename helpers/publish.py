@@ -1,0 +1,170 @@
+"""What a notebook shows is what the report prints: figures, tables, sentences and measurements, kept."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import Image, Markdown, display
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from helpers.data import DataMissing, Dataset
+from helpers.files import atomic_write, write_if_changed
+from helpers.settings import GENERATED, generated_folder, runs_folder
+from helpers.style import PNG_DPI, pdf, png, styled
+from helpers.tex import markdown, pipe_table, tabular
+
+_NAME = re.compile(r"\d\d-[a-z0-9-]+")
+# Pixels per inch at which a notebook shows a figure; the file has more, for fine screens.
+SHOWN_PER_INCH = 110
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f'name={name!r}: begin with the notebook\'s number and use a-z, 0-9 and "-": "03-curves"')
+
+
+def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, needs: Dataset | None = None) -> None:
+    """Show the figure that ``draw`` returns, and keep it for the report under ``name``, with its caption.
+
+    Writes NAME.pdf, NAME.png and NAME.tex (caption and label) to report/generated/figures, each only if it
+    changed. ``caption`` says in a sentence what to see, ``alt`` describes the figure to those who cannot see
+    it; both are Markdown of plain words, ``$math$`` and `` `code` ``. Where the data set that the picture
+    ``needs`` is absent, the committed picture is shown, and one line on stderr says so.
+
+    Raises:
+        ValueError: ``name`` does not begin with a notebook's number, or caption or alt text are empty.
+        DataMissing: the data set is absent, and so is the committed picture.
+    """
+    _check_name(name)
+    if not caption.strip() or not alt.strip():
+        raise ValueError(f"figure {name}: give a caption and an alt text")
+    folder = generated_folder() / "figures"
+    if needs is not None and not needs.available():
+        shown = _committed(name, needs)
+    else:
+        drawn = styled(draw)()
+        write_if_changed(folder / f"{name}.pdf", pdf(drawn))
+        shown = png(drawn)
+        write_if_changed(folder / f"{name}.png", shown)
+        pyplot.close(drawn)  # one made through pyplot would be shown a second time
+    write_if_changed(folder / f"{name}.tex", _figure_tex(name, caption, alt))
+    pixels = int.from_bytes(shown[16:20], "big")  # a PNG's width stands here
+    width = round(pixels * SHOWN_PER_INCH / PNG_DPI)
+    display(Image(data=shown, format="png", width=width, metadata={"alt": alt}), Markdown(caption))
+
+
+def _committed(name: str, needs: Dataset) -> bytes:
+    """Return the committed picture, after a line on stderr that this is what is shown."""
+    path = GENERATED / "figures" / f"{name}.png"
+    if not path.is_file():
+        raise DataMissing(
+            f"figure {name} shows images of {needs.name}, which is absent, and there is no committed {path}; "
+            "data/README.md says how to get the data set"
+        )
+    print(f"{needs.name} is absent: figure {name} is shown as it was committed", file=sys.stderr)
+    return path.read_bytes()
+
+
+def _figure_tex(name: str, caption: str, alt: str) -> str:
+    # The alt text stands in the source, for readers of it and for LaTeX that tags PDFs.
+    return "\n".join([
+        f"% Written by notebook {name[:2]}; change it there.",
+        r"\begin{figure}[tbp]",
+        r"  \centering",
+        rf"  \includegraphics[alt={{{markdown(alt)}}}]{{generated/figures/{name}.pdf}}",
+        rf"  \caption{{{markdown(caption)} \madeby{{{name[:2]}}}}}",
+        rf"  \label{{fig:{name}}}",
+        r"\end{figure}",
+        "",
+    ])  # fmt: skip
+
+
+def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
+    """Show a table whose cells are printed as they are, and keep it for the report under ``name``.
+
+    Writes NAME.tex (booktabs, numbers aligned by siunitx, caption, label) and NAME.md (for README) to
+    report/generated/tables, if they changed. Numbers must have been rounded: what is shown is printed.
+
+    Raises:
+        ValueError: ``name`` does not begin with a notebook's number, or the caption is empty.
+    """
+    _check_name(name)
+    if not caption.strip():
+        raise ValueError(f"table {name}: give a caption")
+    folder = generated_folder() / "tables"
+    write_if_changed(folder / f"{name}.tex", table_tex(name, content, caption))
+    write_if_changed(folder / f"{name}.md", pipe_table(content))
+    display(Markdown(caption), content)
+
+
+def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | None = None) -> str:
+    """Return a LaTeX table float of ``content``; a table too wide for the page is scaled to fit."""
+    body = tabular(content)
+    note = rf" \madeby{{{name[:2]}}}" if _NAME.fullmatch(name) else ""
+    return "\n".join([
+        f"% Written by {made_by or 'notebook ' + name[:2]}; change it there.",
+        r"\begin{table}[htbp]",
+        r"  \centering\small",
+        rf"  \caption{{{markdown(caption)}{note}}}",
+        rf"  \label{{tab:{name}}}",
+        r"  \begin{adjustbox}{max width=\linewidth}",
+        body,
+        r"  \end{adjustbox}",
+        r"\end{table}",
+        "",
+    ])  # fmt: skip
+
+
+def sentence(name: str, text: object) -> None:
+    """Print what the record says in words, such as a verdict, and keep it for the report under ``name``.
+
+    Writes NAME.tex to report/generated/texts, if it changed; several lines become a list there.
+    """
+    _check_name(name)
+    lines = str(text).strip().splitlines()
+    written = "\n".join(markdown(line) for line in lines)
+    if len(lines) > 1:
+        items = "\n".join(rf"  \item {markdown(line)}" for line in lines)
+        written = "\\begin{itemize}\n" + items + "\n\\end{itemize}"
+    head = f"% Written by notebook {name[:2]}; change it there."
+    write_if_changed(generated_folder() / "texts" / f"{name}.tex", f"{head}\n{written}%\n")
+    print(str(text).strip())
+
+
+def measured(name: str, compute: Callable[[], Any], *, of: Mapping[str, Any] | None = None) -> Any:
+    """Return what ``compute`` returned when it was first called under ``name``, as JSON gives it back.
+
+    The value is recorded in data/runs/measured/NAME.json, so that a reader without the data set, or in a
+    hurry, sees the same. ``of`` names what the value depends on (a choice, a version of the method); when
+    that differs from the record, the value is computed anew. Arrays and tensors become lists, keys become text.
+
+    Raises:
+        ValueError: ``name`` does not begin with a notebook's number, or the record of it is damaged.
+    """
+    _check_name(name)
+    path: Path = runs_folder() / "measured" / f"{name}.json"
+    depends = json.loads(json.dumps(dict(of or {}), default=_plain))
+    if path.is_file():
+        try:
+            record = json.loads(path.read_text())
+            value, recorded = record["value"], record["of"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the record {path} is damaged ({error}); restore it with git, or delete it") from error
+        if recorded == depends:
+            return value
+        print(f"{name} was measured under other conditions; measuring again", file=sys.stderr)
+    text = json.dumps({"of": depends, "value": compute()}, indent=1, default=_plain) + "\n"
+    atomic_write(path, text)
+    return json.loads(text)["value"]
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays, tensors and numbers of NumPy as what JSON knows."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a measurement must be numbers, texts, lists and dictionaries, not {type(value).__name__}")

@@ -1,0 +1,131 @@
+"""Tables of runs, as pandas DataFrames of printable cells: means with their 95 % intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.evidence import LEVEL, interval
+from helpers.experiment import Experiment
+from helpers.published import published_for
+from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits
+from helpers.study import Runs
+
+FINAL_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
+
+
+def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation")) -> pd.DataFrame:
+    """Return the accuracy of each class in percent: a row per class and one for all, columns (arm, split).
+
+    With a single split the columns are the arms alone.
+    """
+    table = {}
+    for arm, seeds in runs.by_arm().items():
+        for split in splits:
+            shares = 100 * np.array([run.classwise(split) for run in seeds])  # (seeds, classes)
+            overall = [100 * run.metrics[f"{split}_accuracy"] for run in seeds]
+            cells = [plus_minus(column, 1) for column in shares.T] + [plus_minus(overall, 1)]
+            table[(arm, split) if len(splits) > 1 else arm] = cells
+    return pd.DataFrame(table, index=[*runs[0].classes, "all classes"])
+
+
+def comparison_table(
+    runs: Runs, published: Mapping[str, str], metrics: Sequence[str] = ("test_accuracy",)
+) -> pd.DataFrame:
+    """Return, per arm, our mean ± half-width of its 95 % interval over n seeds beside the published figure.
+
+    ``published`` names, per arm, the published net or setting, such as "R2/kernels/3-3-3".
+    """
+    rows = {}
+    for arm, seeds in runs.by_arm().items():
+        row: dict[tuple[str, str], str] = {("", "seeds"): str(len(seeds))}
+        for metric in metrics:
+            scale, digits = scale_and_digits(metric)
+            theirs = published_for(published[arm], metric) if arm in published else None
+            row[metric_label(metric), "ours"] = plus_minus([scale * r.metrics[metric] for r in seeds], digits)
+            row[metric_label(metric), "published"] = theirs.text if theirs else MISSING
+        rows[arm] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return final figures of each arm, mean ± half-width of the 95 % interval; by default all accuracies."""
+    if metrics is None:
+        metrics = [m for m in FINAL_ACCURACIES if all(m in run.metrics for run in runs)]
+    columns = {"seeds": [str(len(seeds)) for seeds in runs.by_arm().values()]}
+    for metric in metrics:
+        scale, digits = scale_and_digits(metric)
+        values = runs.values(metric) * scale
+        columns[metric_label(metric)] = [plus_minus(values[arm], digits) for arm in values]
+    return pd.DataFrame(columns, index=runs.arms)
+
+
+def arms_table(runs: Runs) -> pd.DataFrame:
+    """Return what each arm cost, from the record: parameters, epochs trained and kept, time per epoch."""
+    rows = {}
+    for arm, seeds in runs.by_arm().items():
+        last, best = ([run.metrics[name] for run in seeds] for name in ("epochs", "best_epoch"))
+        rows[arm] = {
+            "parameters": f"{seeds[0].metrics['parameters']:,}",
+            "epochs": _range(last),
+            "weights of epoch": _range(best),
+            "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def settings_table(runs: Runs) -> pd.DataFrame:
+    """Return how each arm was trained: a row per choice, a column per arm, or a single one if all agree."""
+    rows = {arm: _settings(seeds[0].experiment) for arm, seeds in runs.by_arm().items()}
+    table = pd.DataFrame(rows)
+    alike = table.nunique(axis=1).max() == 1
+    return table.iloc[:, :1].set_axis(["all networks"], axis=1) if alike else table
+
+
+def _settings(experiment: Experiment) -> dict[str, str]:
+    """Return the choices of training in words; options in brackets, absent ones as a dash."""
+    e = experiment
+
+    def named(name: str, options: Mapping[str, Any]) -> str:
+        inside = ", ".join(f"{key} {value}" for key, value in options.items())
+        return f"{name} ({inside})" if inside else name
+
+    return {
+        "optimizer": named(e.optimizer, e.optimizer_options),
+        "learning rate": f"{e.lr:g}",
+        "schedule": named(e.schedule, e.schedule_options),
+        "batch size": str(e.batch_size),
+        "loss": named(e.loss, e.loss_options),
+        "augmentation": e.augmentation or MISSING,
+        "epochs, at most": str(e.epochs),
+        "patience (epochs)": str(e.patience or MISSING),
+        "precision": e.precision,
+    }
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = int(min(values)), int(max(values))
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def published_verdict(runs: Runs, published: Mapping[str, str], metric: str = "test_accuracy") -> str:
+    """Return in words, a line per arm, where the interval of our mean lies against the published figure.
+
+    The published figure is a single run and has no interval of its own, so this says whether our mean can be
+    told from that number, not from what a second run of theirs would give.
+    """
+    lines = []
+    scale, digits = scale_and_digits(metric)
+    unit, what = (" %" if scale == 100 else ""), metric.replace("_", " ")
+    for arm, seeds in runs.by_arm().items():
+        theirs = published_for(published[arm], metric) if arm in published else None
+        if theirs is None or len(seeds) < 2:
+            continue
+        mean, low, high = interval([scale * run.metrics[metric] for run in seeds])
+        place = "above" if low > theirs.value else "below" if high < theirs.value else "not separable from"
+        lines.append(
+            f"{arm}: mean {what} {mean:.{digits}f}{unit} over {len(seeds)} seeds, {LEVEL:.0%} interval "
+            f"[{low:.{digits}f}, {high:.{digits}f}], {place} the published {theirs.text}{unit}"
+        )
+    return "\n".join(lines)

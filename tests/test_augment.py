@@ -1,0 +1,262 @@
+"""Each transform against torchvision's, image by image, on the same random choices."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as reference
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers.augment import AUGMENTATIONS, augmentation
+
+SHAPES = [(3, 32, 32), (1, 21, 40), (4, 40, 17)]
+EVERYTHING = "crop:4 hflip:0.5 vflip:0.25 rotate:30 blur:2 cutout:8"
+
+
+def images_of(shape, n=200, seed=0):
+    return torch.randint(256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def transform_with_choices(spec, n, seed=1):
+    (transform,) = augmentation(spec).transforms
+    return transform, transform.draw(n, torch.Generator().manual_seed(seed), "cpu")
+
+
+def applied(spec, shape, n=200):
+    images = images_of(shape, n)
+    transform, choices = transform_with_choices(spec, n)
+    return images, choices, transform.apply(images.clone(), choices)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["hflip", "vflip"])
+def test_flips_are_torchvisions(name, shape):
+    images, choices, changed = applied(f"{name}:0.4", shape)
+    expected = [getattr(reference, name)(i) if chosen else i for i, chosen in zip(images, choices, strict=True)]
+    assert 0 < choices.sum() < len(choices)
+    assert torch.equal(changed, torch.stack(expected))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("pad", [0, 1, 4, 16])
+def test_crop_is_torchvisions_on_padded_images(shape, pad):
+    images, choices, changed = applied(f"crop:{pad}", shape)
+    cuts = zip(images, *choices.tolist(), strict=True)
+    expected = [reference.crop(reference.pad(i, pad), top, left, *shape[1:]) for i, top, left in cuts]
+    assert torch.equal(changed, torch.stack(expected))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("limit", [30, 180])
+def test_rotation_is_torchvisions(shape, limit):
+    images, choices, changed = applied(f"rotate:{limit}", shape)
+    turned = [reference.rotate(i, angle, fill=0) for i, angle in zip(images, choices.tolist(), strict=True)]
+    assert torch.equal(changed, torch.stack(turned))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("limit", [0.25, 3])
+def test_blur_is_torchvisions(shape, limit):
+    images, choices, changed = applied(f"blur:{limit}", shape)
+    blurred = [reference.gaussian_blur(i, [3, 3], [s, s]) for i, s in zip(images, choices.tolist(), strict=True)]
+    difference = (changed.int() - torch.stack(blurred).int()).abs()
+    # A sum halfway between two grey levels may be rounded either way, as convolutions add in no fixed order.
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-4
+
+
+def test_blur_of_a_quarter_pixel_changes_no_grey_level():
+    checkerboard = 255 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2).to(torch.uint8).repeat(50, 3, 1, 1)
+    dots = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    dots[:, :, ::3, ::3] = 255
+    for images in (checkerboard, dots, 255 - dots):
+        assert torch.equal(augmentation("blur:0.25")(images, torch.Generator().manual_seed(0)), images)
+        assert not torch.equal(augmentation("blur:0.35")(images, torch.Generator().manual_seed(0)), images)
+
+
+def test_blur_is_as_exact_under_autocast():
+    images, choices, changed = applied("blur:3", SHAPES[0])
+    transform, _ = transform_with_choices("blur:3", 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(transform.apply(images, choices), changed)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("side", [0, 1, 5, 8, 64])
+def test_cutout_is_torchvisions_erase_of_the_clipped_square(shape, side):
+    images, choices, changed = applied(f"cutout:{side}", shape)
+    _, height, width = shape
+    expected = []
+    for image, (row, column) in zip(images, choices.T.numpy(), strict=True):
+        top, left = int(row * np.float32(height)) - side // 2, int(column * np.float32(width)) - side // 2
+        bottom, right = min(top + side, height), min(left + side, width)
+        top, left = max(top, 0), max(left, 0)
+        expected.append(reference.erase(image, top, left, max(bottom - top, 0), max(right - left, 0), v=0))
+    assert torch.equal(changed, torch.stack(expected))
+
+
+def test_the_largest_fraction_puts_cutouts_centre_on_the_last_pixel():
+    transform, choices = transform_with_choices("cutout:1", 1)
+    largest = torch.full_like(choices, 1 - 2**-24)
+    for side in [*range(1, 100), 224, 1023, 1025]:
+        changed = transform.apply(torch.ones(1, 1, side, 7, dtype=torch.uint8), largest)
+        assert changed[0, 0, -1, -1] == 0 and changed.sum() == 7 * side - 1
+
+
+def test_choices_are_spread_as_described():
+    n = 20_000
+    flips = transform_with_choices("hflip:0.25", n)[1]
+    assert abs(flips.float().mean() - 0.25) < 0.02
+
+    corners = transform_with_choices("crop:2", n)[1]
+    counts = torch.bincount(corners[0] * 5 + corners[1], minlength=25)  # 25 places, 800 times each
+    assert counts.numel() == 25 and (counts - n / 25).abs().max() < 5 * (n / 25) ** 0.5
+
+    quarters = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    for spec, low, high in (("rotate:30", -30, 30), ("blur:0.5", 0.1, 0.5), ("cutout:4", 0, 1)):
+        drawn = transform_with_choices(spec, n)[1]
+        for row in drawn.reshape(-1, n):
+            assert low <= row.min() and row.max() <= high
+            assert torch.allclose((row.double().quantile(quarters) - low) / (high - low), quarters, atol=0.02)
+    rows, columns = transform_with_choices("cutout:4", n)[1]
+    assert abs(torch.corrcoef(torch.stack([rows, columns]))[0, 1]) < 0.03
+
+
+def test_every_image_has_a_choice_of_its_own():
+    images = images_of((3, 32, 32), 1).repeat(64, 1, 1, 1)
+    changed = augmentation(EVERYTHING)(images, torch.Generator().manual_seed(3))
+    assert len(changed.unique(dim=0)) == 64
+
+
+@pytest.mark.parametrize("spec", ["crop:4 cutout:8 hflip", "hflip cutout:8 crop:4", EVERYTHING])
+def test_transforms_act_in_the_order_written(spec):
+    images = images_of((3, 32, 32))
+    generator, expected = torch.Generator().manual_seed(5), images
+    for word in spec.split():
+        (transform,) = augmentation(word).transforms
+        expected = transform.apply(expected, transform.draw(len(images), generator, "cpu"))
+    assert torch.equal(augmentation(spec)(images, torch.Generator().manual_seed(5)), expected)
+
+
+def test_order_matters():
+    images = images_of((3, 32, 32))
+    one, other = (augmentation(s).transforms for s in ("hflip:1 crop:4", "crop:4 hflip:1"))
+    corners = torch.zeros(2, len(images), dtype=torch.int64)
+    flip = torch.ones(len(images), dtype=torch.bool)
+    assert not torch.equal(
+        one[1].apply(one[0].apply(images, flip), corners),
+        other[1].apply(other[0].apply(images, corners), flip),
+    )
+
+
+def test_the_generator_decides_everything_and_nothing_else_does():
+    images, change = images_of((3, 32, 32)), augmentation(EVERYTHING)
+    state, first = torch.get_rng_state(), change(images, torch.Generator().manual_seed(7))
+    torch.rand(3)
+    assert torch.equal(first, change(images, torch.Generator().manual_seed(7)))
+    assert not torch.equal(first, change(images, torch.Generator().manual_seed(8)))
+    torch.set_rng_state(state)
+    change(images, torch.Generator().manual_seed(7))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("spec", ["", *AUGMENTATIONS, EVERYTHING])
+def test_input_stays_and_output_is_alike(spec):
+    images = images_of((3, 32, 32))
+    before = images.clone()
+    changed = augmentation(spec)(images, torch.Generator().manual_seed(2))
+    assert torch.equal(images, before)
+    assert changed.dtype == torch.uint8 and changed.shape == images.shape and changed.is_contiguous()
+    assert torch.equal(changed, images) == (spec == "")
+    assert augmentation(spec)(images[:0], torch.Generator()).shape == (0, 3, 32, 32)
+
+
+@pytest.mark.parametrize("spec", [*AUGMENTATIONS])
+def test_memory_layout_makes_no_difference(spec):
+    images = images_of((3, 32, 32), 50)
+    outputs = [
+        augmentation(spec)(x, torch.Generator().manual_seed(2))
+        for x in (images, images.to(memory_format=torch.channels_last))
+    ]
+    assert torch.equal(*outputs)
+
+
+class Operations(TorchDispatchMode):
+    """Notes the name of every tensor operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_work_does_not_go_image_by_image_nor_wait_for_the_device():
+    noted = []
+    for n in (2, 64):
+        with Operations() as operations:
+            augmentation(EVERYTHING)(images_of((3, 32, 32), n), torch.Generator().manual_seed(0))
+        noted.append(operations.names)
+    assert noted[0] == noted[1] and len(noted[0]) > 20
+    # Operations whose answer the host needs before it can go on.
+    assert not [name for name in noted[0] if any(s in name for s in ("_local_scalar_dense", "nonzero", "is_nonzero"))]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_gpu_is_never_waited_for_and_agrees_with_torchvision():
+    images = images_of((3, 32, 32)).cuda()
+    generator = torch.Generator("cuda").manual_seed(0)
+    change = augmentation(EVERYTHING)
+    change(images, generator)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert change(images, generator).is_cuda
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for spec in EVERYTHING.split():
+        (transform,) = augmentation(spec).transforms
+        choices = transform.draw(len(images), generator, images.device)
+        host = transform.apply(images.cpu(), choices.cpu())
+        different = (transform.apply(images, choices).cpu().int() - host.int()).abs()
+        assert (different > 0).float().mean() < 1e-4, spec
+
+
+def test_text_reads_back_with_every_strength_spelt_out():
+    assert str(augmentation("crop hflip")) == "crop:4 hflip:0.5"
+    assert str(augmentation("  hflip:.25\n rotate:30.0 blur:0.25 ")) == "hflip:0.25 rotate:30 blur:0.25"
+    assert str(augmentation("")) == ""
+    for spec in (EVERYTHING, " ".join(AUGMENTATIONS), "hflip:0.123456789 rotate:0.1"):
+        assert augmentation(str(augmentation(spec))) == augmentation(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("mirror", "no augmentation 'mirror'.*hflip:0.5.*cutout:8"),
+        ("crop:4,hflip", "crop:4,hflip makes no sense"),
+        ("crop:four", "whole number"),
+        ("crop:2.5", "whole number"),
+        ("crop:-1", "at least 0"),
+        ("crop:", "whole number"),
+        ("cutout:inf", "at least 0"),
+        ("hflip:1.5", "from 0 to 1"),
+        ("vflip:nan", "from 0 to 1"),
+        ("rotate:200", "from 0 to 180"),
+        ("blur:0.05", "at least 0.1"),
+        ("hflip crop hflip:0.2", "hflip more than once"),
+        (None, "give text"),
+    ],
+)
+def test_nonsense_is_refused_with_the_choices(spec, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        augmentation(spec)
+
+
+def test_images_that_cannot_be_augmented_are_refused():
+    generator = torch.Generator()
+    with pytest.raises(ValueError, match="uint8"):
+        augmentation("")(torch.zeros(2, 3, 8, 8), generator)
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\)"):
+        augmentation("hflip")(torch.zeros(3, 8, 8, dtype=torch.uint8), generator)
+    with pytest.raises(ValueError, match="8x9 image out of sight"):
+        augmentation("crop:8")(torch.zeros(2, 3, 8, 9, dtype=torch.uint8), generator)

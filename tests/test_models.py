@@ -1,0 +1,413 @@
+"""The nets against what is published of them, and against the same nets written with torch's functions."""
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from helpers.layers import latents, layer_table, structure_hash, summary
+from helpers.models import MODELS, build, options, register
+
+NAMES = ["r0-base", "r0-model2", "r0-final", "r1", "r2", "r4"]
+
+
+def conv(inputs, outputs, kernel=3):
+    return outputs * (inputs * kernel * kernel + 1)
+
+
+def fc(inputs, outputs):
+    return outputs * (inputs + 1)
+
+
+def bn(*channels):
+    return 2 * sum(channels)
+
+
+PARAMETERS = {
+    "r0-base": conv(3, 6) + conv(6, 10) + conv(10, 16) + fc(64, 256) + fc(256, 10),
+    "r0-model2": conv(3, 6) + conv(6, 10) + conv(10, 16) + fc(576, 256) + fc(256, 10),
+    "r0-final": conv(3, 6) + conv(6, 10) + conv(10, 16) + bn(6, 10, 16) + fc(2704, 256) + fc(256, 32) + fc(32, 10),
+    "r1": conv(3, 16) + conv(16, 32) + conv(32, 64) + fc(1024, 99) + fc(99, 10),
+    "r2": (conv(3, 32) + conv(32, 64) + conv(64, 128) + bn(32, 64, 128))
+    + (fc(2048, 512) + fc(512, 128) + bn(512, 128) + fc(128, 10)),
+    "r4": 81_574,  # published
+}
+
+
+def seeded(name, seed=0, **chosen):
+    torch.manual_seed(seed)
+    return build(name, **chosen)
+
+
+def trained_a_little(name, **chosen):
+    """Return a net in evaluation mode whose batch norms are no longer those of the start."""
+    model = seeded(name, **chosen)
+    model(2 * torch.randn(64, 3, 32, 32) + 1)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+    return model.eval()
+
+
+def test_the_registry_holds_the_nets_of_the_reports():
+    assert set(NAMES) <= set(MODELS) and set(PARAMETERS) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_counts(name):
+    model = build(name)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    assert sum(row["parameters"] for row in layer_table(model)) == PARAMETERS[name]
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert build(name, classes=7)(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_r1_is_as_near_to_126_thousand_as_its_hidden_layer_allows():
+    convolutions = conv(3, 16) + conv(16, 32) + conv(32, 64)
+    totals = {hidden: convolutions + fc(1024, hidden) + fc(hidden, 10) for hidden in range(1, 300)}
+    assert min(totals, key=lambda hidden: abs(totals[hidden] - 126_000)) == 99
+
+
+def shapes(name, **chosen):
+    return {row["layer"]: tuple(row["output_shape"]) for row in layer_table(build(name, **chosen))}
+
+
+def test_shapes_are_the_published_ones():
+    r0 = shapes("r0-final")
+    assert [r0[k] for k in ("conv1", "conv2", "conv3")] == [(6, 30, 30), (10, 28, 28), (16, 26, 26)]
+    assert [r0[k] for k in ("pool3", "flatten", "fc1", "fc2")] == [(16, 13, 13), (2704,), (256,), (32,)]
+    r2 = shapes("r2")
+    assert [r2[k] for k in ("conv1", "conv2", "conv3")] == [(32, 32, 32), (64, 16, 16), (128, 8, 8)]
+    assert [r2[k] for k in ("flatten", "fc1", "fc2", "logits")] == [(2048,), (512,), (128,), (10,)]
+    r4 = shapes("r4")
+    assert [r4[k] for k in ("pool1", "pool2", "flatten", "fc1", "fc2")] == [
+        (6, 15, 15),
+        (16, 6, 6),
+        (576,),
+        (120,),
+        (84,),
+    ]
+    base, model2 = shapes("r0-base"), shapes("r0-model2")
+    assert [k for k in base if k.startswith("pool")] == ["pool1", "pool2", "pool3"] and base["flatten"] == (64,)
+    assert set(base) - set(model2) == {"pool1"} and model2["flatten"] == (576,)
+
+
+def functional(name, w, x):
+    """Return the logits of a net as its report describes it, in evaluation mode, from a state_dict."""
+
+    def conv2d(layer, x, padding=0):
+        return F.conv2d(x, w[f"{layer}.weight"], w[f"{layer}.bias"], padding=padding)
+
+    def norm(layer, x):
+        statistics = (w[f"{layer}.running_mean"], w[f"{layer}.running_var"])
+        return F.batch_norm(x, *statistics, w[f"{layer}.weight"], w[f"{layer}.bias"], eps=1e-5)
+
+    def linear(layer, x):
+        return x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
+
+    def maxpool(x):
+        return F.max_pool2d(x, 2)
+
+    if name in ("r0-base", "r0-model2"):
+        x = F.relu(conv2d("conv1", x))
+        x = maxpool(x) if name == "r0-base" else x
+        x = maxpool(F.relu(conv2d("conv2", x)))
+        x = maxpool(F.relu(conv2d("conv3", x)))
+        return linear("logits", F.relu(linear("fc1", x.flatten(1))))
+    if name == "r0-final":
+        for i in (1, 2, 3):
+            x = F.relu(norm(f"bn{i}", conv2d(f"conv{i}", x)))
+        x = F.relu(linear("fc1", maxpool(x).flatten(1)))
+        return linear("logits", F.relu(linear("fc2", x)))
+    if name == "r1":
+        for i in (1, 2, 3):
+            x = maxpool(F.relu(conv2d(f"conv{i}", x, padding=1)))
+        return linear("logits", F.relu(linear("fc1", x.flatten(1))))
+    if name == "r2":
+        for i in (1, 2, 3):
+            x = F.avg_pool2d(F.relu(norm(f"bn{i}", conv2d(f"conv{i}", x, padding=1))), 2)
+        x = F.relu(norm("fc1_bn", linear("fc1", x.flatten(1))))
+        return linear("logits", F.relu(norm("fc2_bn", linear("fc2", x))))
+    x = maxpool(F.leaky_relu(conv2d("conv1", x)))
+    x = maxpool(F.leaky_relu(norm("bn2", conv2d("conv2", x))))
+    x = F.leaky_relu(norm("fc1_bn", linear("fc1", x.flatten(1))))
+    return linear("logits", F.leaky_relu(linear("fc2", x)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nets_compute_what_the_reports_describe(name):
+    model, images = trained_a_little(name), torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), functional(name, model.state_dict(), images))
+
+
+def test_dropout_follows_the_activations_of_both_hidden_layers():
+    names = [name for name, _ in build("r2").named_children()]
+    for hidden in ("fc1", "fc2"):
+        place = names.index(hidden)
+        assert names[place + 1 : place + 4] == [f"{hidden}_bn", f"{hidden}_relu", f"{hidden}_dropout"]
+    assert build("r2").fc1_dropout.p == build("r2").fc2_dropout.p == 0.1
+    assert not any(isinstance(m, nn.Dropout) for m in build("r2", dropout=0).modules())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kinds", "absent"),
+    [
+        ({"batch_norm": False}, set(), {"BatchNorm2d", "BatchNorm1d"}),
+        ({"activation": "leaky_relu"}, {"LeakyReLU"}, {"ReLU"}),
+        ({"pool": "max"}, {"MaxPool2d"}, {"AvgPool2d"}),
+        ({"dropout": 0.0}, set(), {"Dropout"}),
+    ],
+)
+def test_options_change_what_they_name_and_keep_the_initial_weights(chosen, kinds, absent):
+    plain, other = seeded("r2", seed=4), seeded("r2", seed=4, **chosen)
+    types = {row["type"] for row in layer_table(other)}
+    assert kinds <= types and not absent & types
+    weights = {k: v for k, v in other.state_dict().items() if k.startswith(("conv", "fc", "logits")) and "_" not in k}
+    assert len(weights) == 12
+    for key, value in weights.items():
+        assert torch.equal(value, plain.state_dict()[key]), key
+
+
+def test_kernels():
+    sizes = [module.kernel_size for module in build("r2", kernels=[7, 5, 3]) if isinstance(module, nn.Conv2d)]
+    assert sizes == [(7, 7), (5, 5), (3, 3)]
+    assert shapes("r2", kernels=[7, 5, 3]) == shapes("r2")
+    for name in ("r0-base", "r0-model2"):
+        assert build(name, kernels=(5, 3, 3), batch_norm=True)(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+        assert sum(isinstance(m, nn.BatchNorm2d) for m in build(name, batch_norm=True)) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_survive_json(name):
+    chosen = options(name)
+    again = json.loads(json.dumps(chosen))
+    assert structure_hash(build(name, **again)) == structure_hash(build(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides_the_weights(name):
+    first, again, other = seeded(name, 1), seeded(name, 1), seeded(name, 2)
+    pairs = zip(first.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_weights_are_drawn_in_order_by_torch_itself():
+    model = seeded("r4", 3)
+    torch.manual_seed(3)
+    layers = (
+        nn.Conv2d(3, 6, 3),
+        nn.Conv2d(6, 16, 3),
+        nn.Linear(576, 120),
+        nn.Linear(120, 84),
+        nn.Linear(84, 10),
+    )
+    ours = [module for module in model if isinstance(module, nn.Conv2d | nn.Linear)]
+    for layer, own in zip(layers, ours, strict=True):
+        assert torch.equal(layer.weight, own.weight) and torch.equal(layer.bias, own.bias)
+
+
+def test_a_choice_can_be_checked_without_drawing_weights():
+    state = torch.get_rng_state()
+    with torch.device("meta"):
+        ghost = build("r2", kernels=[5, 3, 3])
+    assert torch.equal(state, torch.get_rng_state())
+    assert structure_hash(ghost) == structure_hash(build("r2", kernels=[5, 3, 3]))
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "complaint"),
+    [
+        ("resnet", {}, "no model 'resnet'.*r0-base, r0-final.*r4"),
+        ("r2", {"kernel": 3, "bn": True}, r"no option bn, kernel.*kernels=\(3, 3, 3\).*dropout=0.1"),
+        ("r4", {"dropout": 0.1}, "its options: none"),
+        ("r2", {"kernels": (3, 3)}, "three odd"),
+        ("r2", {"kernels": (4, 3, 3)}, "three odd"),
+        ("r2", {"kernels": 3}, "three odd"),
+        ("r2", {"kernels": (3, 3, True)}, "three odd"),
+        ("r2", {"dropout": 1.0}, "below 1"),
+        ("r2", {"dropout": float("nan")}, "below 1"),
+        ("r2", {"dropout": "0.1"}, "below 1"),
+        ("r2", {"batch_norm": "no"}, "True or False"),
+        ("r2", {"activation": "gelu"}, "relu, leaky_relu"),
+        ("r2", {"pool": ["avg"]}, "avg, max"),
+        ("r2", {"classes": 1}, "at least 2"),
+        ("r2", {"classes": "10"}, "at least 2"),
+        ("r0-base", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
+        ("r0-model2", {"kernels": (15, 15, 5)}, "nothing of a 32x32 image"),
+    ],
+)
+def test_nonsense_is_refused_with_the_choices(name, chosen, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        build(name, **chosen)
+
+
+def test_learners_can_enter_nets_of_their_own(monkeypatch):
+    monkeypatch.delitem(MODELS, "tiny", raising=False)
+
+    @register("tiny")
+    def tiny(classes, *, width=4):
+        return nn.Sequential(nn.Flatten(), nn.Linear(3072, width), nn.Linear(width, classes))
+
+    assert options("tiny") == {"width": 4}
+    assert build("tiny", 3, width=2)[2].weight.shape == (3, 2)
+
+
+# What the layers do
+
+
+def nested():
+    block = nn.Sequential()
+    block.add_module("conv", nn.Conv2d(3, 4, 3))
+    block.add_module("relu", nn.ReLU(inplace=True))
+    block.add_module("drop", nn.Dropout(0.5))
+    return nn.Sequential(nn.BatchNorm2d(3), block, nn.Flatten(), nn.Linear(4 * 30 * 30, 10))
+
+
+def test_latents_are_the_outputs_of_the_layers():
+    model, images = trained_a_little("r0-final"), torch.randn(7, 3, 32, 32)
+    found = latents(model, images, ["flatten", "conv2", "logits"], batch_size=3)
+    assert list(found) == ["flatten", "conv2", "logits"]
+    with torch.no_grad():
+        for name, value in found.items():
+            stop = [n for n, _ in model.named_children()].index(name) + 1
+            torch.testing.assert_close(value, model[:stop](images))
+    assert found["flatten"].shape == (7, 2704)
+    assert not any(value.requires_grad for value in found.values())
+    assert torch.equal(latents(model, images, "flatten", batch_size=3)["flatten"], found["flatten"])
+
+
+def test_latents_by_dotted_name_before_an_activation_in_place():
+    model, images = nested(), torch.randn(5, 3, 32, 32)
+    found = latents(model, images, ["1.conv", "1.drop"])
+    assert found["1.conv"].min() < 0
+    assert torch.equal(found["1.conv"].relu(), found["1.drop"])  # evaluation: dropout passes everything on
+
+
+def test_latents_leave_the_net_as_it_was():
+    model = nested().train()
+    model[0].eval()  # frozen on purpose
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    state = torch.get_rng_state()
+    recorded = []
+    hook = model[3].register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    latents(model, torch.ones(4, 3, 32, 32), ["2"])
+    assert recorded == [False]  # no graph that would hold every layer's output in memory
+    hook.remove()
+    with pytest.raises(RuntimeError):
+        latents(model, torch.ones(4, 5, 32, 32), ["2"])
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_latents_that_do_not_exist_are_refused():
+    model = nested()
+    with pytest.raises(ValueError, match="no layer 'fc9', ''; its layers are: 0, 1, 1.conv, 1.relu"):
+        latents(model, torch.zeros(1, 3, 32, 32), ["1.conv", "fc9", ""])
+    with pytest.raises(ValueError, match="uint8"):
+        latents(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ["2"])
+    model[1].spare = nn.Linear(1, 1)
+    model[1].forward = lambda x: model[1].conv(x)
+    with pytest.raises(ValueError, match="1.spare"):
+        latents(model, torch.zeros(1, 3, 32, 32), ["1.spare"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_multiply_adds_are_half_the_operations_that_torch_counts(name):
+    model = build(name).eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, 3, 32, 32))
+    assert 2 * sum(row["multiply_adds"] for row in layer_table(model)) == counter.get_total_flops()
+
+
+def test_multiply_adds_of_groups_rectangles_and_repeated_layers():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(6, 6, (3, 5), groups=3, padding=(1, 2))
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.conv(self.conv(x)) * self.scale
+
+    model = Twice()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, 6, 9, 7))
+    rows = layer_table(model, (6, 9, 7))
+    assert 2 * rows[0]["multiply_adds"] == counter.get_total_flops()
+    assert sum(row["parameters"] for row in rows) == sum(p.numel() for p in model.parameters())
+
+
+def test_layer_table_is_plain_data_in_order_and_leaves_the_net_as_it_was():
+    model = nested().train()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    rows = layer_table(model)
+    assert [row["layer"] for row in rows] == ["0", "1.conv", "1.relu", "1.drop", "2", "3"]
+    assert rows[1] == {
+        "layer": "1.conv",
+        "type": "Conv2d",
+        "output_shape": [4, 30, 30],
+        "parameters": 112,
+        "multiply_adds": 4 * 30 * 30 * 27,
+    }
+    assert json.loads(json.dumps(rows)) == rows
+    assert model.training and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_structure_tells_nets_apart_and_weights_do_not_matter():
+    variants = [
+        *(
+            {},
+            {"kernels": [5, 3, 3]},
+            {"batch_norm": False},
+            {"dropout": 0.0},
+            {"dropout": 0.2},
+            {"classes": 3},
+        ),
+        *({"activation": "leaky_relu"}, {"pool": "max"}),
+    ]
+    hashes = [structure_hash(build("r2", **chosen)) for chosen in variants] + [
+        structure_hash(build(name)) for name in NAMES if name != "r2"
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert structure_hash(trained_a_little("r2")) == hashes[0]
+    sloped = build("r4")
+    sloped.leaky_relu1 = nn.LeakyReLU(0.2)
+    assert structure_hash(sloped) != structure_hash(build("r4"))
+
+
+def test_the_fingerprint_of_a_structure_stays_what_it_was():
+    # Every recorded run carries one: a change of the recipe makes all of them stale.
+    assert structure_hash(build("r4")).startswith("f82ae94111ab15f0")
+
+
+def test_summary_is_torchsummarys_table_and_changes_nothing(capsys):
+    model = seeded("r4")
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    text = summary(model)
+    assert "Total params: 81,574" in text and "Linear-9                  [-1, 120]          69,240" in text
+    assert text == summary(model)
+    assert capsys.readouterr().out == ""
+    assert model.training and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_nets_on_a_gpu_are_looked_at_where_they_are():
+    model = build("r4").cuda()
+    images = torch.randn(4, 3, 32, 32, device="cuda")
+    assert latents(model, images, "fc1")["fc1"].is_cuda
+    assert layer_table(model) == layer_table(build("r4"))
+    assert summary(model) == summary(build("r4"))
+    assert next(model.parameters()).is_cuda
