@@ -20,9 +20,7 @@ SMOOTHING = 40
 def _per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
     """Return ``history[key]`` with a row per epoch and a column per seed; NaN after a seed stopped early."""
     scale = 100 if percent(key) else 1
-    return pd.DataFrame(
-        {r.seed: pd.Series(r.history[key], r.history["epoch"], dtype=float) * scale for r in runs}
-    )
+    return pd.DataFrame({r.seed: pd.Series(r.history[key], r.history["epoch"], dtype=float) * scale for r in runs})
 
 
 def _per_iteration(runs: Sequence[Run], smooth: bool) -> pd.DataFrame:
@@ -52,9 +50,7 @@ def _draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[
     if together.empty:
         return None
     few = len(together) <= 12
-    ax.fill_between(
-        together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.18, lw=0
-    )
+    ax.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.18, lw=0)
     ax.plot(together.index, together.mean(axis=1), line, color=colour, marker="o" if few else "", ms=2.5)
     for seed in frame:
         alone = frame[seed].loc[together.index[-1] :].dropna()

@@ -122,9 +122,14 @@ def right_wrong_gallery(
 
     Above each stands the answer and, where that is another, the true class; below, how sure the net was:
     ``confidence`` holds the probabilities (N,), 0..1, of the predicted classes. ``seed`` fixes the draw.
+
+    Raises:
+        ValueError: there are not as many predictions as images, so they are of another data set.
     """
     images, labels, predictions = _numpy(images), np.asarray(labels), np.asarray(predictions)
     confidence, rng = np.asarray(confidence), np.random.default_rng(seed)
+    if not len(images) == len(labels) == len(predictions) == len(confidence):
+        raise ValueError(f"{len(images)} images and {len(predictions)} predictions: are they of one data set?")
     right, wrong = np.flatnonzero(labels == predictions), np.flatnonzero(labels != predictions)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     rows = {

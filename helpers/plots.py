@@ -27,9 +27,7 @@ def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
     or, for flagship runs, "test".
     """
     by_arm, classes = runs.by_arm(), runs[0].classes
-    accuracy = {
-        arm: 100 * np.array([run.classwise(split) for run in several]) for arm, several in by_arm.items()
-    }
+    accuracy = {arm: 100 * np.array([run.classwise(split) for run in several]) for arm, several in by_arm.items()}
     order = np.argsort(np.mean([values.mean(axis=0) for values in accuracy.values()], axis=0), kind="stable")
     styles, n = arm_styles(list(by_arm)), len(by_arm)
     figure = new_figure(0.75 + len(classes) * (0.15 + 0.045 * n))
@@ -77,9 +75,7 @@ def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
         ValueError: the runs are of several arms, whose mistakes must not be averaged.
     """
     if len(arms := {run.arm for run in runs}) > 1:
-        raise ValueError(
-            f"a confusion matrix shows one arm, got {', '.join(sorted(arms))}: take runs.only(arm)"
-        )
+        raise ValueError(f"a confusion matrix shows one arm, got {', '.join(sorted(arms))}: take runs.only(arm)")
     classes = runs[0].classes
     counts = np.array([run.confusion[split] for run in runs], dtype=float)
     shares = (100 * counts / counts.sum(axis=2, keepdims=True)).mean(axis=0)
@@ -101,9 +97,7 @@ def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
     )
     ax.set_facecolor("#EDEDED")
     for i in range(len(classes)):
-        ax.text(
-            i + 0.5, i + 0.5, f"{shares[i, i]:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold"
-        )
+        ax.text(i + 0.5, i + 0.5, f"{shares[i, i]:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold")
     for label, colour in zip(ax.get_yticklabels(), class_colours(classes).values(), strict=True):
         label.set_bbox({"facecolor": colour, "alpha": 0.25, "lw": 0, "pad": 1})
     ax.tick_params(length=0)
@@ -114,9 +108,7 @@ def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
 
 
 @styled
-def plot_metric(
-    runs: Runs, metric: str = "validation_accuracy", published: Mapping[str, str] | None = None
-) -> Figure:
+def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapping[str, str] | None = None) -> Figure:
     """Return one final figure of every arm: a ring a seed, a bar for the mean's 95 % interval, and its value.
 
     ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of

@@ -112,9 +112,9 @@ def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | Non
         r"  \centering\small",
         rf"  \caption{{{markdown(caption)}{note}}}",
         rf"  \label{{tab:{name}}}",
-        r"  \begin{adjustbox}{max width=\linewidth}",
+        r"  \begin{fitted}",
         body,
-        r"  \end{adjustbox}",
+        r"  \end{fitted}",
         r"\end{table}",
         "",
     ])  # fmt: skip

@@ -33,7 +33,7 @@ _SPARED = re.compile(
 _LITERAL = re.compile(r"(?<![A-Za-z\d_])(?<![A-Za-z]-)\d+(?:[.,]\d+)*")
 _COUNTED = (
     r"(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand|million)"
-    r"[ ~-]+(?:seeds?|runs?|epochs?|percent|per~?cent|points?|seconds?|minutes?|hours?|parameters|images)\b"
+    r"[ ~-]+(?:\w+[ ~-]+)?(?:seeds?|runs?|epochs?|percent|per~?cent|points?|seconds?|minutes?|hours?|images)\b"
 )
 _WORDS = re.compile(r"\b" + _COUNTED, re.IGNORECASE)
 _SETTING = re.compile(r"\\setting\{([^{}]*)\}(\s*(?:\\,|~)?\s*(?:\\%|percent|per~?cent|points?))?")

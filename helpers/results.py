@@ -144,6 +144,10 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         if len(value) <= LONGEST_LIST:
             for position, item in enumerate(value):
                 yield from _flattened(item, f"{key}/{position}")
+        if value and all(type(item) is int for item in value):
+            yield f"{key}/sum", number(sum(value))
+    elif isinstance(value, float):
+        yield key, number(float(f"{value:.4g}"))
     elif value is not None:
         yield key, _choice(value)
 

@@ -94,9 +94,7 @@ def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def png(figure: Figure) -> bytes:
     """Return the figure as PNG, the same bytes each time: no software name, no date."""
-    return _saved(
-        figure, format="png", dpi=PNG_DPI, metadata={"Software": None}, pil_kwargs={"optimize": True}
-    )
+    return _saved(figure, format="png", dpi=PNG_DPI, metadata={"Software": None})
 
 
 def pdf(figure: Figure) -> bytes:

@@ -1,13 +1,11 @@
 """Tables of runs, as pandas DataFrames of printable cells: means with their 95 % intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.evidence import LEVEL, interval
-from helpers.experiment import Experiment
 from helpers.published import published_for
 from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits
 from helpers.study import Runs
@@ -73,35 +71,6 @@ def arms_table(runs: Runs) -> pd.DataFrame:
             "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def settings_table(runs: Runs) -> pd.DataFrame:
-    """Return how each arm was trained: a row per choice, a column per arm, or a single one if all agree."""
-    rows = {arm: _settings(seeds[0].experiment) for arm, seeds in runs.by_arm().items()}
-    table = pd.DataFrame(rows)
-    alike = table.nunique(axis=1).max() == 1
-    return table.iloc[:, :1].set_axis(["all networks"], axis=1) if alike else table
-
-
-def _settings(experiment: Experiment) -> dict[str, str]:
-    """Return the choices of training in words; options in brackets, absent ones as a dash."""
-    e = experiment
-
-    def named(name: str, options: Mapping[str, Any]) -> str:
-        inside = ", ".join(f"{key} {value}" for key, value in options.items())
-        return f"{name} ({inside})" if inside else name
-
-    return {
-        "optimizer": named(e.optimizer, e.optimizer_options),
-        "learning rate": f"{e.lr:g}",
-        "schedule": named(e.schedule, e.schedule_options),
-        "batch size": str(e.batch_size),
-        "loss": named(e.loss, e.loss_options),
-        "augmentation": e.augmentation or MISSING,
-        "epochs, at most": str(e.epochs),
-        "patience (epochs)": str(e.patience or MISSING),
-        "precision": e.precision,
-    }
 
 
 def _range(values: Sequence[float]) -> str:

@@ -85,7 +85,11 @@ def _column(cells: Sequence[str]) -> tuple[str, int]:
         return "l", 1
     column = _aligned([match[1] for match in found])
     unsure = [match[2] for match in found if match[2]]
-    return (rf"{column}@{{${{}}\pm{{}}$}}{_aligned(unsure)}", 2) if unsure else (column, 1)
+    if not unsure:
+        return column, 1
+    # To the left: a heading wider than both columns widens the second, which must stay close to its ±.
+    second = _aligned(unsure).replace("]", ",table-number-alignment=left]")
+    return rf"{column}@{{${{}}\pm{{}}$}}{second}", 2
 
 
 def _aligned(numbers: Sequence[str]) -> str:

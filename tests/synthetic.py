@@ -1,0 +1,85 @@
+"""Runs that nobody trained: records of plausible shape, made from a formula, to draw and to print."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from helpers.experiment import Experiment
+from helpers.record import Run
+from helpers.study import Runs
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ARMS = {"R0 final": ("r0-final", 0.76), "R2": ("r2", 0.83), "R4": ("r4", 0.65)}
+
+
+def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int = 15) -> Run:
+    rng = np.random.default_rng([seed, len(arm), ord(arm[-1])])
+    number = np.arange(1, epochs + 1)
+    validation = accuracy * (1 - np.exp(-number / 4)) + rng.normal(0, 0.004, epochs)
+    train = validation + 0.03
+    steps = np.arange(10.5, 20 * epochs, 2)
+    matrices = {}
+    for split, images in (("train", 450), ("validation", 50), ("test", 100)):
+        right = np.round(images * np.clip(accuracy + rng.normal(0, 0.02, 10), 0, 1)).astype(int)
+        matrix = np.diag(right)
+        matrix[np.arange(10), (np.arange(10) + 2) % 10] += images - right
+        matrices[split] = matrix.tolist()
+    metrics = {"epochs": epochs, "best_epoch": epochs, "parameters": 81574}
+    metrics |= {"training_seconds": 22.0 * epochs, "total_seconds": 23.0 * epochs}
+    for split, matrix in matrices.items():
+        metrics[f"{split}_accuracy"] = float(np.trace(matrix) / np.sum(matrix))
+        metrics[f"{split}_loss"] = 1 - metrics[f"{split}_accuracy"]
+    experiment = Experiment(model=model, epochs=epochs, seed=seed, flagship=True, augmentation="crop:4 hflip:0.5")
+    history = {
+        "epoch": number.tolist(),
+        "lr": [1e-3] * epochs,
+        "train_loss": (2 - 2 * train).tolist(),
+        "train_accuracy": train.tolist(),
+        "validation_loss": (2 - 2 * validation).tolist(),
+        "validation_accuracy": validation.tolist(),
+        "seconds": [22.0] * epochs,
+    }
+    provenance = {
+        "device": "cpu",
+        "device_name": "Some & Other_Processor",
+        "cores": 2,
+        "threads": 1,
+        "data_source": "archives",
+        "data_hashes": {"train_images": "ab" * 32, "split": "cd" * 32},
+        "versions": {"python": "3.11.2", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"},
+        "commit": "0123456789abcdef",
+        "date": "2026-11-20",
+    }
+    loss = np.interp(steps / 20, [0, *number], [2.3, *history["train_loss"]]) + rng.normal(0, 0.05, len(steps))
+    content = {
+        "experiment": experiment.choices(),
+        "key": experiment.key,
+        "classes": list(CLASSES),
+        "metrics": metrics,
+        "history": history,
+        "iterations": {"step": steps.tolist(), "loss": loss.tolist()},
+        "confusion": matrices,
+        "predictions": {},
+        "diverged": None,
+        "provenance": provenance,
+    }
+    return Run(content, arm)
+
+
+def synthetic_runs(*arms: str, seeds: int = 3, epochs: dict[int, int] | None = None) -> Runs:
+    """Return runs of some arms of ARMS (all by default); ``epochs`` gives the last epoch of single seeds."""
+    study = SimpleNamespace(name="base-model", seeds=range(seeds))
+    runs = [
+        synthetic_run(arm, *ARMS[arm], seed=seed, epochs=(epochs or {}).get(seed, 15))
+        for arm in arms or ARMS
+        for seed in range(seeds)
+    ]
+    return Runs(study, runs)
+
+
+def broken_off(run: Run) -> Run:
+    """Return the record of a run that diverged in its first epoch."""
+    nothing = {name: [] for name in run.history}
+    metrics = run.metrics | {"train_loss": float("nan"), "validation_loss": float("nan"), "epochs": 0}
+    changes = {"history": nothing, "iterations": {"step": [], "loss": []}, "metrics": metrics, "diverged": "at once"}
+    return Run({**run.content, **changes}, run.arm)

@@ -1,0 +1,220 @@
+import re
+import shutil
+import time
+
+import pandas as pd
+import pytest
+from synthetic import synthetic_runs
+
+from helpers import publish, report, results, settings, style
+from helpers.published import published, published_figures, published_for, published_reports
+
+needs_latex = pytest.mark.skipif(
+    not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="latexmk and pdflatex are not installed"
+)
+PREAMBLE = (settings.ROOT / "report" / "report.tex").read_text().split(r"\begin{document}")[0]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A report of one page, with the real preamble and the numbers of synthetic runs."""
+    monkeypatch.setattr(report, "generated_folder", lambda: tmp_path / "generated")
+    monkeypatch.setattr(results, "runs_folder", lambda: tmp_path / "runs")
+    found = {"base-model": ("03_base_model", synthetic_runs())}
+    for module in (report, results):
+        monkeypatch.setattr(module, "recorded", lambda studies: found)
+    report.write_numbers({})
+    (tmp_path / "references.bib").write_text((settings.ROOT / "report" / "references.bib").read_text())
+    write(tmp_path, r"R2 reached \result{base-model/r2/test-accuracy/pm}\,\% \citep{R2}.")
+    return tmp_path
+
+
+def write(folder, body: str) -> None:
+    (folder / "report.tex").write_text(
+        f"{PREAMBLE}\\begin{{document}}\n{body}\n\\bibliographystyle{{plainnat}}\n\\bibliography{{references}}\n"
+        "\\end{document}\n"
+    )
+
+
+def test_numbers_come_from_the_record(folder):
+    values = results.numbers({})
+    runs = synthetic_runs()
+    accuracies = 100 * runs.values("test_accuracy")["R2"]
+    assert values["base-model/r2/test-accuracy/mean"] == rf"\num{{{accuracies.mean():.2f}}}"
+    assert values["base-model/r2/test-accuracy/n"] == values["base-model/seeds"] == r"\num{3}"
+    assert values["base-model/hours"] == values["total/hours"] == rf"\num{{{9 * 15 * 22 / 3600:.1f}}}"
+    assert values["base-model/device"] == r"Some \& Other\_Processor"
+    assert values["base-model/epochs"] == r"\num{15}" and values["base-model/optimizer"] == "Adam"
+    assert "base-model/model" not in values and values["base-model/r4/model"] == "r4"
+    assert "R2 above R4 by" in values["base-model/verdict/validation-accuracy"]
+    assert values["published/R4/test-accuracy"] == r"\num{64.57}"
+    assert values["date"] == "2026-11-20" and values["data/cifar10/train-images"] == "ab" * 32
+
+
+def test_measurements_can_be_quoted(folder):
+    path = folder / "runs" / "measured" / "01-statistics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"of": {}, "value": {"mean": [0.4914, 0.5], "Images of all": 60000, "long": %s}}' % ([0] * 99))
+    values = results.numbers({})
+    assert values["measured/01-statistics/mean/0"] == r"\num{0.4914}"
+    assert values["measured/01-statistics/images-of-all"] == r"\num{60000}"
+    assert [key for key in values if "long" in key] == ["measured/01-statistics/long/sum"]
+
+
+def test_every_study_that_lacks_a_record_is_left_out_and_nothing_is_trained():
+    class Unrecorded:
+        name, seeds = "new", range(6)
+
+        def recorded_seeds(self, device):
+            return [0] if device == "cpu" else []
+
+        def runs(self):
+            raise AssertionError("this would train")
+
+    assert results.recorded({"09_new": [Unrecorded()]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (r"It reached 83.0\,\% on the test set.", "'83.0'"),
+        (r"It reached $83$ percent.", "'83'"),
+        ("The loss fell to 0.5.", "'0.5'"),
+        ("All of this took 12 hours.", "'12'"),
+        ("It holds 1,147,914 parameters.", "'1,147,914'"),
+        ("With three more epochs it rose.", "'three more epochs'"),
+        ("It was trained with six seeds.", "'six seeds'"),
+        (r"A gain of \setting{7}\,\% was seen.", "must come from the record"),
+        (r"A gain of \setting{7} points was seen.", "must come from the record"),
+        (r"A loss of \setting{0.5} was seen.", "must come from the record"),
+        (r"\result{base-model/r2/test-accuracy/median}", "no such key"),
+        (r"\published{R9/test-accuracy}", "no such key"),
+        (r"\coursefigure{03-nothing}", "no generated/figures/03-nothing.tex"),
+        (r"\coursetable{03-nothing}", "no generated/tables/03-nothing.tex"),
+        (r"\coursetext{03-nothing}", "no generated/texts/03-nothing.tex"),
+    ],
+)
+def test_a_result_typed_by_hand_or_an_unknown_key_is_told_with_its_line(folder, line, told):
+    (folder / "sections").mkdir()
+    (folder / "sections" / "03.tex").write_text("Fine.\n" + line + "\n")
+    problems = report.check(folder)
+    assert len(problems) == 1 and told in problems[0] and problems[0].startswith("sections/03.tex:2:")
+
+
+def test_names_references_definitions_and_comments_may_hold_digits(folder):
+    fine = [
+        r"CIFAR-10, R2, conv1, ResNet-18 and $x_1, \dots, x_n$ \citep[see][]{Krizhevsky2009}.",
+        r"Images are \setting{32} pixels wide; see \cref{tab:03-arms}, \path{data/2026/}, \code{top5}. % 83.0 %",
+        r"R4 has \published{R4/parameters} parameters. Two runs differ.",
+    ]
+    write(folder, "\n".join(fine))
+    assert report.check(folder) == []
+
+
+@needs_latex
+def test_the_same_sources_give_the_same_bytes_and_carry_their_hash(folder, tmp_path):
+    first = report.compile_pdf(folder, tmp_path / "one")
+    time.sleep(1.1)  # a clock in the file would tick
+    assert report.compile_pdf(folder, tmp_path / "a longer name") == first
+    assert report.built_from(first) == report.sources_hash(folder)
+    write(folder, "Another text.")
+    assert report.built_from(first) != report.sources_hash(folder)
+
+
+@needs_latex
+def test_what_tex_complains_about_fails_the_build_and_is_listed(folder):
+    write(folder, r"\noindent\rule{20cm}{1pt} \cref{fig:none} \citet{Nobody} \citep{R2}")
+    with pytest.raises(report.ReportError) as error:
+        report.compile_pdf(folder)
+    for told in ("Overfull", "Reference `fig:none'", "Citation `Nobody'", 'a database entry for "Nobody"'):
+        assert told in str(error.value)
+
+
+@needs_latex
+def test_an_unknown_result_stops_latex(folder):
+    write(folder, r"\result{base-model/none}")
+    with pytest.raises(report.ReportError, match="No result `base-model/none'"):
+        report.compile_pdf(folder)
+
+
+@needs_latex
+def test_figures_and_tables_with_awkward_text_compile_and_wide_ones_fit(folder, monkeypatch):
+    awkward = r"_&%$#{}~^\ <>\" – ± × → ≥ é, [and] = so on"
+    columns = {f"column number {i}": [awkward, "1,234.50 ± 0.25"][i % 2 : i % 2 + 1] for i in range(8)}
+    monkeypatch.setattr(publish, "generated_folder", lambda: folder / "generated")
+    monkeypatch.setattr(publish, "display", lambda *shown: None)
+    publish.table("03-awkward", pd.DataFrame(columns, index=[awkward]), caption=awkward)
+    publish.figure("03-awkward", lambda: style.new_figure(1.0), caption=awkward, alt=awkward)
+    publish.sentence("03-awkward", f"{awkward}\n{awkward}")
+    kinds = ("coursefigure", "coursetable", "coursetext")
+    write(folder, "\n".join(rf"\{kind}{{03-awkward}}" for kind in kinds) + r" \coursetable{studies} \citep{R2}")
+    assert report.check(folder) == []
+    assert b"/Subtype /Form" in report.compile_pdf(folder)  # the figure itself, not only its caption
+
+
+def test_without_latex_the_error_says_how_to_get_it(folder, monkeypatch):
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    with pytest.raises(report.ReportError, match="apt.txt"):
+        report.compile_pdf(folder)
+
+
+def test_a_rehearsal_builds_no_report(monkeypatch):
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    with pytest.raises(report.ReportError, match="COURSE_SMOKE"):
+        report.build()
+
+
+def test_published_figures_keep_their_digits_and_their_units():
+    assert (published("R2/kernels/3-3-3/test-accuracy").text, published("R4/test-accuracy").value) == ("83.00", 64.57)
+    assert published_for("R0/final", "test_accuracy").report == "R0"
+    assert published_for("R0/base", "validation_accuracy") is None
+    with pytest.raises(KeyError, match="R4/parameters"):
+        published("R4/none")
+    assert set(published_reports()) == {"R0", "R1", "R2", "R3", "R4"}
+    for figure in published_figures().values():
+        assert figure.unit != "percent" or 0 < figure.value < 100, figure
+
+
+# What follows looks at the report as it is committed.
+
+
+def test_the_report_quotes_only_what_a_script_wrote():
+    assert report.check() == []
+
+
+def test_the_record_regenerates_the_committed_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "generated_folder", lambda: tmp_path)
+    report.write_numbers()
+    for path in tmp_path.rglob("*.tex"):
+        committed = settings.GENERATED / path.relative_to(tmp_path)
+        assert path.read_text() == committed.read_text(), f"{committed} is not what the record says: make report"
+
+
+def test_every_notebook_has_its_section():
+    text = (settings.ROOT / "report" / "report.tex").read_text()
+    for path in sorted(settings.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        assert rf"\input{{sections/{path.stem}}}" in text, f"{path.stem} has no section in the report"
+
+
+def test_all_five_reports_are_cited():
+    prose = "\n".join(path.read_text() for path in report.texts())
+    cited = {
+        key.strip()
+        for keys in re.findall(r"\\cite[tp]?\*?(?:\[[^\]]*\])*\{([^}]*)\}", prose)
+        for key in keys.split(",")
+    }
+    assert set(published_reports()) <= cited
+
+
+def test_the_committed_pdf_was_built_from_the_committed_sources():
+    assert report.built_from((report.FOLDER / "report.pdf").read_bytes()) == report.sources_hash()
+
+
+@needs_latex
+def test_the_committed_pdf_is_rebuilt_to_the_byte(tmp_path):
+    committed = (report.FOLDER / "report.pdf").read_bytes()
+    rebuilt = report.compile_pdf(build=tmp_path)
+    tex = re.compile(rb"/Producer ?\(([^)]*)\)")
+    if tex.search(rebuilt)[1] != tex.search(committed)[1]:
+        pytest.skip(f"committed with {tex.search(committed)[1].decode()}, here is {tex.search(rebuilt)[1].decode()}")
+    assert rebuilt == committed
