@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from helpers import settings
 from helpers.settings import ROOT
 
 
@@ -128,6 +129,8 @@ def _refresh_readme() -> None:
     from helpers.notebooks import fill, overview, studies_by_notebook
     from helpers.record import DEVICES, read_run
 
+    if settings.smoke():
+        return
     times = {}
     for name, studies in studies_by_notebook().items():
         experiments = {e for study in studies for _, e in study.experiments()}
@@ -148,9 +151,7 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(action.__name__, help=action.__doc__, description=action.__doc__)
         verb.set_defaults(action=action)
         if jobs:
-            verb.add_argument(
-                "--jobs", type=_positive, default=jobs, help=f"how many at once (default {jobs})"
-            )
+            verb.add_argument("--jobs", type=_positive, default=jobs, help=f"how many at once (default {jobs})")
         return verb
 
     add(report, jobs=2)

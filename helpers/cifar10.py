@@ -134,7 +134,7 @@ def _from_images(members: Iterable[Member], copy: list[Path], reference: Referen
     images: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     labels: dict[str, list[int]] = {split: [] for split in SPLITS}
     total = sum(reference.counts.values())
-    for split, class_name, name, data in tqdm(_placed(members), total=total, desc="decoding CIFAR-10"):
+    for split, class_name, name, data in tqdm(_placed(members), total=total, desc="decoding CIFAR-10", disable=None):
         images[split].append(read_exact(data, name))
         labels[split].append(CLASSES.index(class_name))
     _check_whole(labels, copy, reference)

@@ -198,7 +198,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
     images: uint8 (N, 3, H, W). Counted per grey value, so exact in any order, with no float copy.
     """
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
     weights = counts.double() / counts.sum(1, keepdim=True)  # (3, 256)
     mean = weights @ values

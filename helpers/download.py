@@ -1,5 +1,6 @@
 """A large file over an unreliable network: resumed, retried, checked, from whichever mirror has it."""
 
+import errno
 import hashlib
 import http.client
 import os
@@ -13,6 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 _CHUNK = 1 << 16
+
+# Troubles of this machine, which no other mirror would cure: disk full, not writable.
+_LOCAL = (errno.ENOSPC, errno.EACCES, errno.EROFS)
 
 
 class DownloadError(OSError):
@@ -76,7 +80,9 @@ def _from_mirror(
             except urllib.error.URLError as error:
                 # No such host, refused, unreachable: asking again would only make the reader wait.
                 raise _MirrorFailed(f"no connection ({error.reason})") from None
-            except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException) as error:
+                if getattr(error, "errno", None) in _LOCAL:
+                    raise
                 reason = str(error) or type(error).__name__
         if _length(part) >= size:
             if _length(part) == size and _md5(part) == md5:

@@ -72,9 +72,7 @@ class Verdict:
         first, second = (d.a, d.b) if d.mean > 0 else (d.b, d.a)
         if d.mean < 0:
             low, high = -high, -low
-        return (
-            f"{first} above {second} by {size:.2f}{unit}, {self.level:.0%} interval [{low:.2f}, {high:.2f}]"
-        )
+        return f"{first} above {second} by {size:.2f}{unit}, {self.level:.0%} interval [{low:.2f}, {high:.2f}]"
 
 
 def compare(runs: Runs, metric: str, against: str | None = None, level: float = LEVEL) -> Verdict:
@@ -92,9 +90,7 @@ def compare(runs: Runs, metric: str, against: str | None = None, level: float = 
     if against is not None and against not in values.columns:
         raise ValueError(f"against={against!r} is no arm; the arms are: {', '.join(values.columns)}")
     if len(values.columns) < 2 or len(values) < 2:
-        raise ValueError(
-            f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}"
-        )
+        raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
     if against is None:
         ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
         pairs = list(itertools.combinations(ordered, 2))

@@ -107,9 +107,7 @@ class Experiment:
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
         if self.dataset not in ("cifar10", "digits") and not self.dataset.startswith("folder:"):
-            raise ValueError(
-                f'dataset={self.dataset!r} is unknown; choose "cifar10", "digits" or "folder:PATH"'
-            )
+            raise ValueError(f'dataset={self.dataset!r} is unknown; choose "cifar10", "digits" or "folder:PATH"')
         with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
             build(self.model, **self.model_options)
         augmentation(self.augmentation)
@@ -127,15 +125,11 @@ class Experiment:
         _positive("lr", self.lr, float)
         object.__setattr__(self, "lr", float(self.lr))
         if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}"
-            )
+            raise ValueError(f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: give 0 or a positive whole number")
 
-    def _settle(
-        self, what: str, choices: Mapping[str, Any], reserved: tuple[str, ...], suffix: str = ""
-    ) -> None:
+    def _settle(self, what: str, choices: Mapping[str, Any], reserved: tuple[str, ...], suffix: str = "") -> None:
         name = _canonical(what, getattr(self, what), choices, suffix)
         object.__setattr__(self, what, name)
         cls = getattr(nn, name) if what == "loss" else choices[name]

@@ -113,7 +113,7 @@ def _decode(listing: Listing, size: int) -> Arrays:
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = stacked(images, labels)
     if "all_images" in arrays:
         arrays = _divided(arrays["all_images"], arrays["all_labels"], len(listing.classes))
-    return arrays | {"source": np.array(str(listing.folder)), "left_out": np.array(left_out, dtype=str)}
+    return arrays | {"source": np.array(f"folder {listing.folder.name}"), "left_out": np.array(left_out, dtype=str)}
 
 
 def _divided(images: np.ndarray, labels: np.ndarray, classes: int) -> Arrays:

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from helpers.files import write_if_changed
-from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT
+from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke
 
 if TYPE_CHECKING:
     from helpers.study import Study
@@ -32,6 +32,7 @@ if "google.colab" in sys.modules and "helpers" not in sys.modules:
     !test -d {REPO} || git clone -q --depth 1 -b {BRANCH} {REPOSITORY}.git
     sys.path.insert(0, "{REPO}")
     from helpers.setup_colab import prepare
+
     prepare()"""
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 # Cells with one of these tags are all that is executed to learn which studies a notebook declares.
@@ -126,8 +127,11 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
     stderr, which goes to this process's stderr instead.
 
     Raises:
-        NotebookFailed: names every notebook and cell that failed; those files are untouched.
+        NotebookFailed: names every notebook and cell that failed; those files are untouched. Or this is a
+            rehearsal, whose outputs no notebook may keep.
     """
+    if smoke():
+        raise NotebookFailed("COURSE_SMOKE=1 is set, and no notebook may keep what a rehearsal shows; unset it")
     return asyncio.run(_execute(paths, jobs))
 
 
@@ -171,9 +175,7 @@ async def _execute_one(path: Path) -> bool:
         started = [i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs]
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
         last = started[-1] if started else 0
-        raise NotebookFailed(
-            f"{path.name}, cell {last} failed: {what}\n{notebook.cells[last].source}"
-        ) from error
+        raise NotebookFailed(f"{path.name}, cell {last} failed: {what}\n{notebook.cells[last].source}") from error
     for _, cell in code_cells(notebook):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr" and output.text.strip():

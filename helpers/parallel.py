@@ -96,16 +96,12 @@ def _attempt(experiment: Experiment, threads: int, checkpoints: str | None) -> O
         return Outcome(experiment, None, str(error))
 
 
-def _outcomes(
-    todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None
-) -> Iterable[Outcome]:
+def _outcomes(todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None) -> Iterable[Outcome]:
     """Yield the outcomes of all runs of ``todo`` as they come in, whatever happens to single ones."""
     if scheduler is None:
         jobs = jobs or default_jobs(device)
         threads = max(1, cpu_count() // jobs)
-        workers = Parallel(
-            n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=jobs
-        )
+        workers = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=jobs)
         yield from workers(delayed(_attempt)(e, threads, str(checkpoint_folder())) for e in todo)
         return
     with _cluster(scheduler), parallel_config(backend="dask"):
@@ -153,13 +149,9 @@ def record(
         return device
     if scheduler is None:
         for dataset in dict.fromkeys(e.dataset for e in todo):
-            _ = load_data(
-                dataset
-            ).train  # missing or broken data end it here, with one clear error, not once per run
+            _ = load_data(dataset).train  # missing or broken data end it here, with one clear error, not once per run
     failures = []
-    with tqdm(
-        total=len(todo), desc=f"{title}: {len(todo)} runs on {device}", unit="run", disable=None
-    ) as bar:
+    with tqdm(total=len(todo), desc=f"{title}: {len(todo)} runs on {device}", unit="run", disable=None) as bar:
         if jobs == 1 and scheduler is None:
             for experiment in todo:
                 _keep(train_run(experiment, device=device, checkpoints=checkpoint_folder()), device)
@@ -167,9 +159,7 @@ def record(
         else:
             for outcome in _outcomes(todo, device, jobs, scheduler):
                 if outcome.record is None:
-                    failures.append(
-                        f"{outcome.experiment.model} seed {outcome.experiment.seed}: {outcome.error}"
-                    )
+                    failures.append(f"{outcome.experiment.model} seed {outcome.experiment.seed}: {outcome.error}")
                 else:
                     _keep(outcome.record, device)
                 bar.update()

@@ -142,9 +142,7 @@ def thin(losses: list[float], points: int = POINTS_PER_RUN) -> dict[str, list[fl
         return {"step": [], "loss": []}
     size = -(-len(losses) // points)
     blocks = [losses[start : start + size] for start in range(0, len(losses), size)]
-    middles = [
-        start + (len(block) + 1) / 2 for start, block in zip(range(0, len(losses), size), blocks, strict=True)
-    ]
+    middles = [start + (len(block) + 1) / 2 for start, block in zip(range(0, len(losses), size), blocks, strict=True)]
     return {"step": middles, "loss": [sum(block) / len(block) for block in blocks]}
 
 
@@ -152,9 +150,7 @@ def _commit() -> str:
     """Return the commit of the sources, with ``+`` where they were changed since, or "unknown" outside git."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", ROOT, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "helpers") else "")
@@ -192,9 +188,7 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _judge(
-    fitted: Fit, data: Dataset, split: Split, loss: Any
-) -> tuple[dict[str, float], list[list[int]], dict]:
+def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> tuple[dict[str, float], list[list[int]], dict]:
     """Return loss and accuracy, the confusion matrix and the packed predictions of ``split``, final weights."""
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
@@ -296,11 +290,7 @@ def read_run(experiment: Experiment, device: str, arm: str = "", folder: Path | 
         content = json.loads(path.read_text())
         same = Experiment(**content["experiment"]).key == experiment.key and content["format"] == FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the record {path} is damaged ({error}); restore it with git, or move it away"
-        ) from error
+        raise ValueError(f"the record {path} is damaged ({error}); restore it with git, or move it away") from error
     if not same:
-        raise ValueError(
-            f"the record {path} belongs to another experiment; restore it with git, or move it away"
-        )
+        raise ValueError(f"the record {path} belongs to another experiment; restore it with git, or move it away")
     return Run(content, arm)

@@ -25,9 +25,7 @@ class Runs(Sequence[Run]):
         """Keep ``runs``, which must be of one kind of device: across kinds nothing is compared."""
         self.study, self._runs = study, list(runs)
         if len({run.device for run in runs}) > 1:
-            raise ValueError(
-                f"study {study.name}: runs of a CPU and of a GPU do not belong in one comparison"
-            )
+            raise ValueError(f"study {study.name}: runs of a CPU and of a GPU do not belong in one comparison")
 
     def __getitem__(self, index: Any) -> Any:
         """Return one run, or a list of runs."""
@@ -49,9 +47,7 @@ class Runs(Sequence[Run]):
 
     def by_arm(self) -> dict[str, list[Run]]:
         """Return the runs of each arm, in the order of the seeds."""
-        return {
-            arm: sorted((r for r in self._runs if r.arm == arm), key=lambda r: r.seed) for arm in self.arms
-        }
+        return {arm: sorted((r for r in self._runs if r.arm == arm), key=lambda r: r.seed) for arm in self.arms}
 
     def only(self, *arms: str) -> "Runs":
         """Return the runs of some arms alone, in the order given.
@@ -61,9 +57,7 @@ class Runs(Sequence[Run]):
         """
         for arm in arms:
             if arm not in self.arms:
-                raise ValueError(
-                    f"study {self.study.name} has no arm {arm!r}; it has: {', '.join(self.arms)}"
-                )
+                raise ValueError(f"study {self.study.name} has no arm {arm!r}; it has: {', '.join(self.arms)}")
         by_arm = self.by_arm()
         return Runs(self.study, [run for arm in arms for run in by_arm[arm]])
 
@@ -75,9 +69,7 @@ class Runs(Sequence[Run]):
         """
         if any(metric not in run.metrics for run in self._runs):
             known = sorted(set.intersection(*(set(run.metrics) for run in self._runs)))
-            raise ValueError(
-                f"no figure {metric!r} in every run of {self.study.name}; there are: {', '.join(known)}"
-            )
+            raise ValueError(f"no figure {metric!r} in every run of {self.study.name}; there are: {', '.join(known)}")
         columns = {arm: [run.metrics[metric] for run in runs] for arm, runs in self.by_arm().items()}
         return pd.DataFrame(columns, index=pd.Index(self.seeds, name="seed"), dtype=float)
 
@@ -85,9 +77,7 @@ class Runs(Sequence[Run]):
         """Return the evidence in one line: what ran, how often, where."""
         machine = self._runs[0].provenance["device_name"]
         declared = len(self.study.seeds)
-        seeds = f"{len(self.seeds)} seeds" + (
-            f" of {declared} declared" if len(self.seeds) < declared else ""
-        )
+        seeds = f"{len(self.seeds)} seeds" + (f" of {declared} declared" if len(self.seeds) < declared else "")
         return f"{self.study.name}: {len(self.arms)} arms x {seeds}, recorded on {self._runs[0].device} ({machine})"
 
 
@@ -116,9 +106,7 @@ class Study:
         if not isinstance(seeds, int) or seeds < 1:
             raise ValueError(f"study {name}: seeds={seeds!r}; give a positive whole number")
         if arms is None:
-            combinations = [
-                dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
-            ]
+            combinations = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
             arms = {", ".join(str(value) for value in changes.values()): changes for changes in combinations}
         self.name, self.seeds = name, range(min(seeds, REHEARSAL_SEEDS) if smoke() else seeds)
         self.arms = {label: base.but(**changes) for label, changes in arms.items()}
@@ -133,11 +121,7 @@ class Study:
 
     def recorded_seeds(self, device: str) -> list[int]:
         """Return the seeds for which every arm has its run on that kind of device ("cpu", "cuda")."""
-        return [
-            s
-            for s in self.seeds
-            if all(record_path(e.but(seed=s), device).is_file() for e in self.arms.values())
-        ]
+        return [s for s in self.seeds if all(record_path(e.but(seed=s), device).is_file() for e in self.arms.values())]
 
     def missing(self, device: str) -> list[Experiment]:
         """Return the declared experiments without a record on that kind of device, the most telling first."""
@@ -155,9 +139,7 @@ class Study:
         enough = min(len(self.seeds), LEAST_SEEDS)
         if len(seeds) < enough:
             seeds = list(self.seeds)[:enough]
-            device = record(
-                [e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=jobs, title=self.name
-            )
+            device = record([e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=jobs, title=self.name)
         found = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
         runs = Runs(self, [run for run in found if run is not None])
         for run in runs:

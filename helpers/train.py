@@ -283,9 +283,9 @@ def fit(
     """Return the network that ``experiment`` describes, trained on ``data``.
 
     With ``checkpoint_path``, the state is saved there after every epoch, and a run that finds such a file goes on from
-    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads). ``compiled``
-    says whether to use torch.compile; left out, it is used where it pays. A diverging loss ends the run early, with
-    the reason in ``Fit.diverged`` and the weights as they were after the last whole epoch that was saved, if any.
+    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads).
+    ``compiled`` says whether to use torch.compile; left out, it is used where it pays. A diverging loss ends the run
+    early, with the reason in ``Fit.diverged``.
     """
     trainer = Trainer(experiment, data, pick_device(str(device) if device else None), compiled)
     fitted, history = trainer.fit, trainer.fit.history

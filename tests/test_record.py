@@ -40,14 +40,12 @@ def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_
     np.testing.assert_array_equal(run.confusion["test"], confusion_matrix(labels, guesses))
     assert run.metrics["test_accuracy"] == pytest.approx((guesses == labels).mean(), rel=1e-5)
     assert run.confusion["train"].sum() == 256
-    assert 0.1 <= confidence.min() and confidence.max() <= 1
+    assert confidence.min() >= 0.1 and confidence.max() <= 1
     np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
 
 
 def test_only_a_flagship_run_reads_the_test_set(monkeypatch):
-    monkeypatch.setattr(
-        type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read"))
-    )
+    monkeypatch.setattr(type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read")))
     plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)
     assert "test_accuracy" not in plain["metrics"] and plain["predictions"] == {}
 

@@ -22,5 +22,5 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float
     loss = np.mean(np.log(normaliser[:, 0]) - shifted[images, labels])
     gradient = np.exp(shifted) / normaliser  # p
     gradient[images, labels] -= 1  # p - t
-    pass
+    gradient /= len(labels)
     return float(loss), gradient
