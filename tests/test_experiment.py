@@ -51,9 +51,7 @@ def test_option_order_does_not_matter():
 def test_keys_are_pinned():
     """A key that changes orphans every recorded run: never change these two, nor a default."""
     assert Experiment().key == "44136fa355b3678a"
-    changed = Experiment(
-        model="r4", optimizer="SGD", optimizer_options={"momentum": 0.9}, batch_size=32, seed=2
-    )
+    changed = Experiment(model="r4", optimizer="SGD", optimizer_options={"momentum": 0.9}, batch_size=32, seed=2)
     assert changed.key == "ea0c496df429e90c"
 
 

@@ -1,0 +1,533 @@
+"""One call, three sources: the same arrays and split from any copy of CIFAR-10, and nothing from a bad one."""
+
+import hashlib
+import http.server
+import io
+import pickle
+import re
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10
+
+from helpers import archives, cifar10
+from helpers.cache import cached_arrays
+from helpers.data import DataError, DataMissing, channel_statistics, load, split_hash, subset
+from helpers.images import canonical_order
+from helpers.settings import DATA
+from helpers.splits import stratified_split
+
+MIRRORS = cifar10.MIRRORS
+COUNTS = {"train": 120, "test": 30}
+CIFAR10_SPLIT = "613b5b3489db7db8534e9012d470f8b6cd2dfe87b1f39c3d99017e4febccd982"
+DIGITS_SPLIT = "98cd3e59f9ee82db5517a182baa800832059bec1c122783713c8741a71eec14b"
+
+
+def make(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images (N, 32, 32, 3) and labels (N,), in the order that a copy might have them."""
+    rng = np.random.default_rng(len(split))
+    images = rng.integers(0, 256, (COUNTS[split], 32, 32, 3), dtype=np.uint8)
+    images[:, 0, :30] = 7  # so that the order is decided late in the row, and by more than one byte
+    return images, rng.permutation(COUNTS[split]) % 10
+
+
+ORIGINAL = {split: make(split) for split in COUNTS}
+
+
+def batch_pickle(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """Return a batch as NumPy 1 pickled it: module numpy.core, and integers for dtype's flags."""
+    rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+    data = pickle.dumps({b"data": rows, b"labels": labels.tolist()}, protocol=2)
+    data = data.replace(b"numpy._core", b"numpy.core")
+    old, flags = re.subn(rb"(?<=u1q.)\x89\x88(?=\x87)", b"K\x00K\x01", data, flags=re.DOTALL)
+    assert b"numpy.core" in old and flags == 1, "not what NumPy 1 wrote"
+    return old
+
+
+def batch_files() -> dict[str, bytes]:
+    images, labels = ORIGINAL["train"]
+    files = {f"data_batch_{part + 1}": batch_pickle(images[part::5], labels[part::5]) for part in range(5)}
+    return files | {"test_batch": batch_pickle(*ORIGINAL["test"])}
+
+
+def image_files() -> dict[str, bytes]:
+    files = {}
+    for split, (images, labels) in ORIGINAL.items():
+        for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            files[f"{split}/{cifar10.CLASSES[label]}/{number}.png"] = buffer.getvalue()
+    return files
+
+
+BATCHES, IMAGES = batch_files(), image_files()
+
+
+def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(content), kind, link
+    return info, content
+
+
+def write_tar(path: Path, entries: list[tuple]) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        for info, content in entries:
+            tar.addfile(info, io.BytesIO(content))
+
+
+def put_batches(root: Path) -> None:
+    (root / "cifar-10-batches-py").mkdir()
+    for name, content in BATCHES.items():
+        (root / "cifar-10-batches-py" / name).write_bytes(content)
+
+
+def put_batches_tar(root: Path) -> None:
+    named = {f"cifar-10-batches-py/{name}": content for name, content in BATCHES.items()}
+    write_tar(root / "cifar-10-python.tar.gz", [entry(*item) for item in named.items()])
+
+
+def put_folder(root: Path) -> None:
+    for name, content in IMAGES.items():
+        path = root / "cifar10" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def put_archives(root: Path, prefix: str = "", extra: tuple = ()) -> None:
+    entries = [entry(prefix + name, content) for name, content in sorted(IMAGES.items(), key=lambda x: x[1])]
+    for part in range(3):
+        write_tar(root / f"cifar10-{part}.tar.gz", entries[part::3] + [*extra] * (part == 1))
+
+
+CONTAINERS = {
+    "batches": put_batches,
+    "batches in a tar": put_batches_tar,
+    "folder": put_folder,
+    "archives": put_archives,
+    "archives of cifar10/": partial(put_archives, prefix="cifar10/"),
+    "archives of ./": partial(put_archives, prefix="./"),
+}
+
+
+def sorted_bytes(split: str) -> tuple[bytes, bytes]:
+    """Return the canonical images and labels, as bytes, by a sort that shares nothing with the code's."""
+    images, labels = ORIGINAL[split]
+    pairs = sorted((int(y), x.tobytes()) for x, y in zip(images, labels, strict=True))
+    return b"".join(x for _, x in pairs), bytes(y for y, _ in pairs)
+
+
+def reference() -> cifar10.Reference:
+    sha256 = {}
+    for split in COUNTS:
+        for name, content in zip(("images", "labels"), sorted_bytes(split), strict=True):
+            sha256[f"{split}_{name}"] = hashlib.sha256(content).hexdigest()
+    sums = [[name, hashlib.md5(content).hexdigest()] for name, content in BATCHES.items()]
+    return cifar10.Reference(COUNTS, sha256, {"train": sums[:5], "test": sums[5:]}, 1, "")
+
+
+@pytest.fixture(autouse=True)
+def small_cifar10(monkeypatch):
+    """Let the 150 images above be CIFAR-10, and let nothing reach the network."""
+    monkeypatch.setattr(cifar10, "REFERENCE", reference())
+    monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:1/cifar-10-python.tar.gz",))
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "cache")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+# --- every copy is the same data -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, container):
+    CONTAINERS[container](tmp_path)
+    before = snapshot(tmp_path)
+    data = load("cifar10", root=tmp_path)
+    assert data.available() and data.classes == cifar10.CLASSES
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [108, 12, 30]
+    images, labels = sorted_bytes("train")
+    canonical = np.frombuffer(images, np.uint8).reshape(120, 32, 32, 3)
+    for split in (data.train, data.validation):
+        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        assert split.images.is_contiguous() and split.images.shape[1:] == (3, 32, 32)
+        assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), canonical[split.index])
+        assert split.labels.tolist() == [labels[position] for position in split.index]
+    assert data.test.images.permute(0, 2, 3, 1).numpy().tobytes() == sorted_bytes("test")[0]
+    wanted = reference().sha256 | {"split": split_hash(data.train.index.numpy(), data.validation.index.numpy())}
+    assert data.hashes == wanted
+    assert data.source in ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar10") or data.source == (
+        "cifar10-0.tar.gz, cifar10-1.tar.gz, cifar10-2.tar.gz"
+    )
+    assert snapshot(tmp_path) == before, "somebody's files were touched"
+
+
+def test_canonical_order_is_by_label_then_bytes():
+    images = np.array([[9, 0, 0], [0, 255, 1], [0, 255, 0], [200, 0, 0]], np.uint8).reshape(4, 1, 1, 3)
+    assert canonical_order(images, np.array([1, 1, 1, 0], np.uint8)).tolist() == [3, 2, 1, 0]
+
+
+def test_hidden_files_and_a_readme_do_no_harm(tmp_path):
+    put_archives(tmp_path, extra=(entry("README.md", b"hello"), entry("train/cat/._1.png", b"from a Mac")))
+    assert len(load("cifar10", root=tmp_path).train) == 108
+
+
+def test_the_split_of_the_real_labels_is_known_without_the_images():
+    train, validation = stratified_split(np.repeat(np.arange(10), 5000), 5000)
+    assert split_hash(train, validation) == CIFAR10_SPLIT
+
+
+# --- the cache -----------------------------------------------------------------------------------------
+
+
+def test_images_are_decoded_once(tmp_path, monkeypatch):
+    put_folder(tmp_path)
+    first = cifar10.load_arrays(tmp_path)
+    monkeypatch.setattr(cifar10, "_decode", lambda *_: pytest.fail("decoded again"))
+    again = cifar10.load_arrays(tmp_path)
+    assert again.keys() == first.keys() and all(np.array_equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("damage", ["one bit", "half", "empty", "text"])
+def test_a_damaged_cache_is_built_again(tmp_path, damage):
+    put_folder(tmp_path)
+    first = cifar10.load_arrays(tmp_path)
+    cache = tmp_path / "cache" / "cifar10.npz"
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 1
+    half = content[: len(content) // 2]
+    cache.write_bytes({"one bit": content, "half": half, "empty": b"", "text": b"hello"}[damage])
+    with pytest.warns(UserWarning, match="damaged"):
+        again = cifar10.load_arrays(tmp_path)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    cifar10.load_arrays(tmp_path, download=False)
+
+
+def test_a_cache_of_other_images_is_not_used(tmp_path):
+    put_folder(tmp_path)
+    cifar10.load_arrays(tmp_path)
+    other = replace(reference(), sha256=reference().sha256 | {"test_labels": "0" * 64})
+    with pytest.raises(DataError, match="test labels"):
+        cifar10.load_arrays(tmp_path, reference=other)
+
+
+def test_without_a_place_for_the_cache_the_data_still_come(tmp_path):
+    put_folder(tmp_path)
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="nothing is cached"):
+        assert len(cifar10.load_arrays(tmp_path)["train_labels"]) == 120
+
+
+def test_several_at_once_build_once(tmp_path):
+    built = []
+
+    def build():
+        built.append(1)
+        threading.Event().wait(0.1)
+        return {"x": np.arange(3)}
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: cached_arrays(tmp_path / "c.npz", "k", build)["x"].sum(), range(4)))
+    assert found == [3] * 4 and len(built) == 1
+
+
+# --- a bad copy is refused, whole ----------------------------------------------------------------------
+
+
+def remove(name: str, root: Path) -> None:
+    put_folder(root)
+    (root / "cifar10" / name).unlink()
+
+
+def empty_class(root: Path) -> None:
+    put_folder(root)
+    for path in (root / "cifar10" / "train" / "ship").iterdir():
+        path.unlink()
+
+
+def missing_split(root: Path) -> None:
+    put_folder(root)
+    (root / "cifar10" / "test").rename(root / "cifar10" / "elsewhere")
+
+
+def empty_folder(root: Path) -> None:
+    (root / "cifar10").mkdir()
+
+
+def half_the_archives(root: Path) -> None:
+    put_archives(root)
+    (root / "cifar10-1.tar.gz").unlink()
+
+
+def truncated(name: str, put, root: Path) -> None:
+    put(root)
+    path = root / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def overwrite(name: str, content: bytes, put, root: Path) -> None:
+    put(root)
+    (root / name).write_bytes(content)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def swapped_pixel(root: Path) -> None:
+    name = next(iter(IMAGES))
+    pixels = ORIGINAL["train"][0][0].copy()
+    pixels[31, 31, 2] ^= 1
+    overwrite(f"cifar10/{name}", encoded(pixels), put_folder, root)
+
+
+def lossy(root: Path) -> None:
+    put_folder(root)
+    for path, content in IMAGES.items():
+        (root / "cifar10" / path).write_bytes(encoded(np.asarray(Image.open(io.BytesIO(content))), "JPEG"))
+
+
+def wrong_class(root: Path) -> None:
+    put_folder(root)
+    (root / "cifar10" / "train" / "ship").rename(root / "cifar10" / "train" / "boat")
+
+
+def missing_batch(root: Path) -> None:
+    put_batches(root)
+    (root / "cifar-10-batches-py" / "data_batch_3").unlink()
+
+
+def missing_batch_in_tar(root: Path) -> None:
+    write_tar(root / "cifar-10-python.tar.gz", [entry("cifar-10-batches-py/test_batch", BATCHES["test_batch"])])
+
+
+def with_member(*item_and_root) -> None:
+    *item, root = item_and_root
+    put_archives(root, extra=(entry(*item),))
+
+
+FIRST = next(iter(IMAGES))
+BAD_COPIES = {
+    "truncated image archive": (partial(truncated, "cifar10-1.tar.gz", put_archives), "cifar10-1.tar.gz.*damaged"),
+    "truncated official archive": (
+        partial(truncated, "cifar-10-python.tar.gz", put_batches_tar),
+        "cifar-10-python.tar.gz.*damaged",
+    ),
+    "no archive at all": (
+        partial(overwrite, "cifar10-1.tar.gz", b"<html>404</html>", put_archives),
+        "cifar10-1.tar.gz.*damaged",
+    ),
+    "a path that climbs out": (partial(with_member, "../../evil.png", b"x"), "evil.*leads out"),
+    "a path that climbs out halfway": (partial(with_member, "train/../../evil.png", b"x"), "evil.*leads out"),
+    "an absolute path": (partial(with_member, "/etc/evil.png", b"x"), "evil.*leads out"),
+    "a Windows path": (partial(with_member, "..\\evil.png", b"x"), "evil.*leads out"),
+    "a drive": (partial(with_member, "C:\\evil.png", b"x"), "evil.*leads out"),
+    "a symbolic link": (partial(with_member, "train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+    "a hard link": (partial(with_member, "train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png"), "is a link"),
+    "a device": (partial(with_member, "train/cat/l.png", b"", tarfile.CHRTYPE), "is a link or a device"),
+    "a file far too large": (partial(with_member, "train/cat/l.png", bytes(1 << 21)), "2,097,152 bytes"),
+    "no image in an archive": (partial(with_member, "train/cat/n.png", b"no"), "cat/n.png is no readable image"),
+    "no image in the folder": (
+        partial(overwrite, f"cifar10/{FIRST}", b"no", put_folder),
+        f"{FIRST} is no readable image",
+    ),
+    "half an image": (
+        partial(overwrite, f"cifar10/{FIRST}", IMAGES[FIRST][:2000], put_folder),
+        f"{FIRST} is no readable image",
+    ),
+    "an image of another size": (
+        partial(overwrite, f"cifar10/{FIRST}", encoded(np.zeros((33, 32, 3), np.uint8)), put_folder),
+        "is 32 x 33 pixels",
+    ),
+    "an image with one other bit": (swapped_pixel, "train images of cifar10 are not CIFAR-10's"),
+    "lossy images": (lossy, "are not CIFAR-10's.*JPEG"),
+    "an unknown class": (wrong_class, "'boat' is no class of CIFAR-10"),
+    "an empty class": (empty_class, "train split has no images of ship"),
+    "a missing split": (missing_split, "test images are missing"),
+    "an empty folder": (empty_folder, "train images are missing"),
+    "a missing image": (partial(remove, FIRST), "train split has 119 images; expected 120"),
+    "an image too many": (partial(with_member, "train/cat/x.png", IMAGES[FIRST]), "121 images; expected 120"),
+    "a missing archive": (half_the_archives, "images; expected"),
+    "a missing batch": (missing_batch, "data_batch_3 is missing"),
+    "missing batches in the tar": (missing_batch_in_tar, "data_batch_1 is missing"),
+    "a batch with a wrong sum": (
+        partial(overwrite, "cifar-10-batches-py/data_batch_2", BATCHES["data_batch_1"], put_batches),
+        "data_batch_2 has MD5",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COPIES)
+def test_a_bad_copy_gives_one_clear_error_and_no_data(tmp_path, case):
+    spoil, says = BAD_COPIES[case]
+    spoil(tmp_path)
+    before = snapshot(tmp_path)
+    data = load("cifar10", root=tmp_path)
+    assert data.available()
+    for _ in range(2):
+        with pytest.raises(DataError, match=says):
+            _ = data.train
+    assert snapshot(tmp_path) == before, "somebody's files were touched"
+    assert not list(tmp_path.glob("cache/*.npz")), "a bad copy was cached"
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle ran code",)
+
+
+def test_a_batch_is_not_unpickled_before_its_sum_is_right(tmp_path):
+    overwrite("cifar-10-batches-py/data_batch_1", pickle.dumps(Trap()), put_batches, tmp_path)
+    with pytest.raises(DataError, match="data_batch_1 has MD5"):
+        _ = load("cifar10", root=tmp_path).train
+
+
+def test_not_even_a_batch_with_the_right_sum_can_run_code(tmp_path):
+    evil = pickle.dumps(Trap())
+    (tmp_path / "data_batch_1").write_bytes(evil)
+    with pytest.raises(DataError, match="refused"):
+        archives.official_batches(tmp_path, [["data_batch_1", hashlib.md5(evil).hexdigest()]])
+
+
+# --- no copy at all ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_without_a_copy_the_error_lists_three_ways_on(tmp_path, download):
+    data = load("cifar10", root=tmp_path, download=download)
+    assert data.name == "cifar10" and len(data.classes) == 10 and not data.available()
+    for question in ("train", "test", "mean", "hashes", "source"):
+        with pytest.raises(DataMissing) as caught:
+            getattr(data, question)
+        message = str(caught.value)
+        assert str(tmp_path) in message and all(f"\n  {way}. " in message for way in (1, 2, 3))
+        assert "digits" in message and "folder:PATH" in message
+        assert ("127.0.0.1:1/" in message) == download
+    put_folder(tmp_path)
+    assert len(data.train) == 108, "the copy that was put there is not found"
+
+
+def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
+    served = tmp_path / "served"
+    served.mkdir()
+    put_batches_tar(served)
+    content = (served / "cifar-10-python.tar.gz").read_bytes()
+    known = replace(reference(), archive_size=len(content), archive_md5=hashlib.md5(content).hexdigest())
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + "cifar-10-python.tar.gz"))
+        monkeypatch.setattr(cifar10, "REFERENCE", known)
+        data = load("cifar10", root=tmp_path / "data")
+        assert not data.available() and len(data.train) == 108 and data.available()
+        server.shutdown()
+    assert data.source == "cifar-10-python.tar.gz"
+
+
+def test_the_original_host_is_among_the_mirrors():
+    assert CIFAR10.url in MIRRORS and len(set(MIRRORS)) == len(MIRRORS) >= 2
+    assert all(url.startswith("https://") and CIFAR10.filename in url for url in MIRRORS)
+
+
+def test_another_name_is_refused_with_the_choices():
+    for name in ("cifar", "folder:", "folder", "digits:x"):
+        with pytest.raises(ValueError, match="choose cifar10, digits or folder:PATH"):
+            load(name)
+
+
+# --- digits, subsets, statistics -----------------------------------------------------------------------
+
+
+def test_digits_are_the_real_ones_and_need_nothing(tmp_path):
+    data = load("digits", root=tmp_path)
+    assert data.available() and data.classes == tuple("0123456789")
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [1350, 150, 297]
+    assert data.hashes["split"] == DIGITS_SPLIT
+    found = []
+    for split in (data.train, data.validation, data.test):
+        assert split.images.dtype == torch.uint8 and split.images.shape[1:] == (3, 32, 32)
+        assert (split.images == split.images[:, :1]).all()
+        shares = split.labels.bincount().float() / len(split)
+        assert shares.min() > 0.09 and shares.max() < 0.11
+        small = (split.images[:, 0, 1::4, 2::4].float() * 16 / 255).round().int()
+        found += [(int(y), x.numpy().astype(int).tobytes()) for x, y in zip(small, split.labels, strict=True)]
+    digits = load_digits()
+    original = [(int(y), x.astype(int).tobytes()) for x, y in zip(digits.images, digits.target, strict=True)]
+    assert sorted(found) == sorted(original)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subset_is_stratified_and_always_the_same():
+    train = load("digits").train
+    first, again, other = subset(train, 135, 3), subset(train, 135, 3), subset(train, 135, 4)
+    assert len(first) == 135 and torch.equal(first.index, again.index)
+    assert not torch.equal(first.index, other.index)
+    assert (first.labels.bincount() - train.labels.bincount() / 10).abs().max() < 1
+    rows = torch.searchsorted(train.index, first.index)
+    assert torch.equal(train.index[rows], first.index) and torch.equal(train.images[rows], first.images)
+    assert torch.equal(train.labels[rows], first.labels)
+    assert subset(train, len(train)) is train
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (1351, ValueError), (5, DataError), (1345, DataError)])
+def test_a_subset_that_cannot_be_is_refused(size, error):
+    with pytest.raises(error, match=str(size)):
+        subset(load("digits").train, size)
+
+
+def test_a_split_moves_to_a_device_as_a_whole():
+    split = load("digits").test.to("meta")
+    assert {tensor.device.type for tensor in (split.images, split.labels, split.index)} == {"meta"}
+
+
+def test_mean_and_std_are_those_of_the_training_split():
+    data = load("digits")
+    pixels = data.train.images.numpy() / 255
+    assert np.allclose(data.mean, pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
+    assert np.allclose(data.std, pixels.std((0, 2, 3)), rtol=0, atol=1e-7)
+    assert data.mean.dtype == data.std.dtype == torch.float32
+    everything = torch.cat([data.train.images, data.validation.images, data.test.images])
+    assert not torch.equal(channel_statistics(everything)[0], data.mean)
+
+
+# --- the real images -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not cifar10.is_available(DATA), reason="no copy of CIFAR-10 under data/ (see data/README.md)")
+def test_the_real_cifar10(monkeypatch):
+    monkeypatch.undo()
+    data = load("cifar10", download=False)
+    known = cifar10.REFERENCE.sha256 | {"split": CIFAR10_SPLIT}
+    assert data.hashes == known and known["train_images"].startswith("0d87276e")
+    splits = {"train": (data.train, 45_000), "validation": (data.validation, 5_000), "test": (data.test, 10_000)}
+    for split, size in splits.values():
+        assert len(split) == len(split.images) == len(split.index) == size
+        assert split.labels.bincount().tolist() == [size // 10] * 10
+    both = torch.cat([data.train.index, data.validation.index])
+    assert torch.equal(both.sort().values, torch.arange(50_000))
+    mean, std = channel_statistics(torch.cat([data.train.images, data.validation.images]))
+    assert np.allclose(mean, (0.49140, 0.48216, 0.44653), atol=6e-6)
+    assert np.allclose(std, (0.24703, 0.24349, 0.26159), atol=6e-6)
+    seen = {image.numpy().tobytes() for split, _ in splits.values() for image in split.images}
+    assert len(seen) == 60_000, "an image is in two splits"
+    tenth = subset(data.train, 4_500)
+    assert tenth.labels.bincount().tolist() == [450] * 10

@@ -1,0 +1,211 @@
+"""Downloads against a server on this machine that does what bad servers do."""
+
+import contextlib
+import errno
+import hashlib
+import http.server
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from helpers import download
+from helpers.download import DownloadError, fetch
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers /<behaviour>; ``log`` keeps (behaviour, Range header) of each request."""
+
+    log: list[tuple[str, str | None]] = []
+    release = threading.Event()
+
+    def do_GET(self) -> None:
+        """Answer as the path says."""
+        behaviour, wanted = self.path.strip("/"), self.headers.get("Range")
+        times = sum(seen == behaviour for seen, _ in self.log)
+        self.log.append((behaviour, wanted))
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        content = CONTENT
+        if behaviour == "missing":
+            return self.send_error(404)
+        if behaviour == "busy-twice" and times < 2:
+            return self.send_error(503)
+        if behaviour == "always-busy":
+            return self.send_error(503)
+        if behaviour == "wrong":
+            content = bytes(len(CONTENT))
+        if behaviour == "login-page":
+            content, start = b"<html>please log in</html>", 0
+        if behaviour == "other-file":
+            content = CONTENT * 2
+        if behaviour == "no-range":
+            start = 0
+        self.send_response(206 if wanted and behaviour not in ("no-range", "login-page") else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if behaviour not in ("no-length", "endless"):
+            self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        body = content[start:]
+        if behaviour == "truncate":
+            body = body[:100_000]
+        if behaviour in ("stall", "stall-once") and (behaviour == "stall" or times == 0):
+            self.wfile.write(body[: 50_000 if times == 0 else 0])
+            self.wfile.flush()
+            self.release.wait(10)
+            return None
+        if behaviour == "endless":
+            with contextlib.suppress(OSError):
+                for _ in range(50):
+                    self.wfile.write(bytes(1 << 20))
+                self.log.append(("all of 50 MB were taken", None))
+            return None
+        if behaviour == "drip":
+            try:
+                while not self.release.wait(0.02):
+                    self.wfile.write(b"x")
+            except OSError:
+                pass
+            return None
+        self.wfile.write(body)
+        return None
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Yield the address of a running server, which ends with the test."""
+    Handler.log, Handler.release = [], threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        Handler.release.set()
+        running.shutdown()
+        thread.join()
+
+
+def get(server, target, *behaviours, **options):
+    options = {"timeout": 0.3, "pause": 0.01} | options
+    urls = [behaviour if "://" in behaviour else server + behaviour for behaviour in behaviours]
+    return fetch(urls, target, size=len(CONTENT), md5=MD5, **options)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data" / "file.tar.gz"
+
+
+def part_of(target):
+    return target.with_name(target.name + ".part")
+
+
+@pytest.mark.parametrize("behaviour", ["good", "no-range", "no-length", "truncate", "stall-once", "busy-twice"])
+def test_one_mirror_is_enough_when_it_works_in_the_end(server, target, behaviour):
+    assert get(server, target, behaviour).read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_truncated_answer_is_resumed_where_it_ended(server, target):
+    get(server, target, "truncate")
+    assert Handler.log == [("truncate", None), ("truncate", "bytes=100000-"), ("truncate", "bytes=200000-")]
+
+
+def test_a_download_that_was_killed_goes_on_from_its_part(server, target):
+    target.parent.mkdir()
+    part_of(target).write_bytes(CONTENT[:123_456])
+    assert get(server, target, "good").read_bytes() == CONTENT
+    assert Handler.log == [("good", "bytes=123456-")]
+
+
+def test_a_part_that_is_complete_needs_no_network(target):
+    target.parent.mkdir()
+    part_of(target).write_bytes(CONTENT)
+    assert get("http://127.0.0.1:1/", target, "nobody").read_bytes() == CONTENT
+
+
+def test_without_range_a_part_is_fetched_again_from_its_start(server, target):
+    target.parent.mkdir()
+    part_of(target).write_bytes(b"?" * 1000)
+    assert get(server, target, "no-range").read_bytes() == CONTENT
+
+
+def test_what_one_mirror_gave_is_kept_for_the_next(server, target):
+    assert get(server, target, "stall", "good").read_bytes() == CONTENT
+    assert Handler.log[-1] == ("good", "bytes=50000-")
+
+
+@pytest.mark.parametrize("bad", ["missing", "always-busy", "wrong", "login-page", "other-file", "drip", "endless"])
+def test_a_bad_mirror_is_left_for_the_next(server, target, bad):
+    assert get(server, target, bad, "good").read_bytes() == CONTENT
+    assert {seen for seen, _ in Handler.log} == {bad, "good"}
+
+
+@pytest.mark.parametrize("size", [1000, len(CONTENT), len(CONTENT) + 1])
+def test_a_part_with_wrong_bytes_does_not_condemn_the_mirror(server, target, size):
+    target.parent.mkdir()
+    part_of(target).write_bytes(b"?" * size)
+    assert get(server, target, "good").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("bad", ["missing", "login-page", "other-file"])
+def test_a_mirror_with_another_file_does_not_spoil_the_part(server, target, bad):
+    target.parent.mkdir()
+    part_of(target).write_bytes(CONTENT[:200_000])
+    with pytest.raises(DownloadError):
+        get(server, target, bad)
+    assert part_of(target).read_bytes() == CONTENT[:200_000]
+
+
+def test_when_all_fail_the_error_says_what_each_did(server, target):
+    with pytest.raises(DownloadError) as caught:
+        get(server, target, "missing", "wrong", "stall", "http://127.0.0.1:1/nobody", attempts=2)
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 4
+    for line, reason in zip(lines, ["404", "MD5", "timed out", "no connection"], strict=True):
+        assert reason in line
+    assert not target.exists()
+
+
+def test_a_full_disk_is_not_blamed_on_the_mirrors(server, target, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("helpers.download._append", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        get(server, target, "good", "good")
+    assert not isinstance(caught.value, DownloadError)
+
+
+def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(server, target, monkeypatch):
+    append, broken = download._append, iter([ssl.SSLEOFError(8, "EOF occurred"), OSError(113, "No route to host")])
+
+    def fragile(*arguments):
+        append(*arguments)
+        for error in broken:
+            raise error
+
+    monkeypatch.setattr(download, "_append", fragile)
+    assert get(server, target, "truncate").read_bytes() == CONTENT
+    assert Handler.log[-1] == ("truncate", "bytes=200000-")
+
+
+def test_a_stall_costs_its_timeout_and_no_more(server, target):
+    start = time.monotonic()
+    with pytest.raises(DownloadError):
+        get(server, target, "stall", timeout=0.2, attempts=2)
+    assert len(Handler.log) == 3  # one that brought something, then two that did not
+    assert 0.6 < time.monotonic() - start < 3
+
+
+def test_a_drip_is_too_slow_though_it_never_stalls(server, target):
+    with pytest.raises(DownloadError, match="bytes per second"):
+        get(server, target, "drip", attempts=1)
