@@ -125,7 +125,7 @@ def numbers(_: argparse.Namespace) -> int:
 
 
 def _refresh_readme() -> None:
-    """Fill in the README's table of notebooks, with how long its recorded runs took to train, added up."""
+    """Fill in the README's tables: the notebooks, with the training time of their runs added up, and the comparison."""
     from helpers.notebooks import fill, overview, studies_by_notebook
     from helpers.record import DEVICES, read_run
 
@@ -140,6 +140,9 @@ def _refresh_readme() -> None:
                 hours = sum(run.metrics["training_seconds"] for run in runs) / 3600
                 times[name] = " + ".join(filter(None, [times.get(name), f"{hours:.1f} h {device.upper()}"]))
     fill(ROOT / "README.md", "results", overview(times))
+    comparison = settings.GENERATED / "tables" / "03-comparison.md"
+    if comparison.is_file():
+        fill(ROOT / "README.md", "comparison", comparison.read_text().strip())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -47,44 +48,31 @@ def test_what_is_recorded_is_not_trained_again(folder, monkeypatch):
     record([SMALL, SMALL], jobs=1)
 
 
-def killer(pattern, kills, stop):
-    """Kill with SIGKILL the first ``kills`` processes whose environment or input shows ``pattern``."""
-    seen = set()
-    while not stop.is_set() and len(seen) < kills:
-        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
-        for pid in map(int, found):
-            if pid not in seen and pid != os.getpid() and len(seen) < kills:
-                time.sleep(0.5)
-                os.kill(pid, signal.SIGKILL)
-                seen.add(pid)
-        time.sleep(0.05)
+def killed(command, input, **options):
+    """Start a run's process, kill it with SIGKILL a second later, and return what became of it."""
+    options.pop("capture_output")
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+    threading.Timer(1, process.kill).start()
+    said, complained = process.communicate(input)
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 @pytest.mark.parametrize(("kills", "lost"), [(1, 0), (2, 1)])
 def test_a_killed_run_is_tried_again_and_costs_nobody_else(folder, monkeypatch, kills, lost):
-    marker = f"course-victim-{os.getpid()}-{kills}"
-    real = subprocess.run
-    victim = SMALL.but(seed=7)
+    real, victim, left = subprocess.run, SMALL.but(seed=7), [kills]
 
     def run(command, **options):
-        if '"seed": 7' in options.get("input", ""):
-            command = [*command, marker]
-        return real(command, **options)
+        if '"seed": 7' not in options.get("input", "") or not left[0]:
+            return real(command, **options)
+        left[0] -= 1
+        return killed(command, **options)
 
     monkeypatch.setattr(parallel.subprocess, "run", run)
-    stop = threading.Event()
-    thread = threading.Thread(target=killer, args=(marker, kills, stop))
-    thread.start()
-    try:
-        experiments = [victim, SMALL.but(seed=1)]
-        if lost:
-            with pytest.raises(RunsFailed, match="seed 7: killed by signal 9"):
-                record(experiments, jobs=2)
-        else:
-            record(experiments, jobs=2)
-    finally:
-        stop.set()
-        thread.join()
+    experiments = [victim, SMALL.but(seed=1)]
+    with pytest.raises(RunsFailed, match="seed 7: killed by signal 9") if lost else nullcontext():
+        record(experiments, jobs=2)
     assert all(read_run(e, parallel.device_kind()) for e in experiments[1:])
     assert (read_run(victim, parallel.device_kind()) is None) == bool(lost)
 

@@ -1,0 +1,38 @@
+"""Every test runs without network, GPU set-up or rehearsal switch, and long tests start first."""
+
+import os
+import socket
+
+# Before torch is imported: tests run two at a time, each with a thread of its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("COURSE_SMOKE", None)
+
+import pytest
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Start with the notebooks, the longest tests; keep a file's other tests together: they share fixtures.
+
+    Takes effect with xdist's ``--dist loadgroup``, where a test without a group is handed out alone.
+    """
+    alone = "test_every_notebook"
+    items.sort(key=lambda item: alone not in item.name)
+    for item in items:
+        if alone not in item.name:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f"a test tried to reach {address[0]}: tests do without the network")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,193 @@
+"""The contracts as functions: each returns what is wrong, in words, for any notebook or source tree."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+from helpers.notebooks import SETUP_CELL, badge, code_cells, read
+
+ANATOMY = (
+    "The question",
+    "Predict first",
+    "Set-up",
+    "Experiment",
+    "Evidence",
+    "Verdict",
+    "What this does not show",
+    "Exercises",
+    "What next",
+)
+# Only these notebooks read the test set, through flagship runs; 01 may show how large it is.
+FLAGSHIP, SIZES = ("03_", "11_", "13_"), ("01_",)
+LONG, TOO_LONG = 12, 25
+PERSONAL_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|media|content|opt|srv|work)/\w|\b[A-Z]:\\\w")
+ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+VOLATILE_METADATA = {"execution", "ExecuteTime", "collapsed", "scrolled"}
+
+
+def notebook_problems(path: Path) -> list[str]:
+    """Return every breach of the notebook contracts in ``path``."""
+    notebook = read(path)
+    found = [*_frame_problems(path, notebook), *_anatomy_problems(notebook)]
+    for position, cell in code_cells(notebook):
+        found += [f"cell {position}: {problem}" for problem in _cell_problems(path, cell)]
+    return [f"{path.name}, {problem}" for problem in found]
+
+
+def long_cells(path: Path) -> list[str]:
+    """Return the code cells that are allowed, but longer than a cell that does one thing."""
+    cells = code_cells(read(path))
+    return [f"{path.name}, cell {i}: {n} lines" for i, c in cells if (n := len(c.source.splitlines())) > LONG]
+
+
+def _frame_problems(path: Path, notebook) -> Iterator[str]:
+    first = notebook.cells[0]
+    if first.cell_type != "markdown" or not first.source.startswith("# "):
+        yield "cell 0: must be Markdown and begin with the title, `# ...`"
+    if badge(path) not in first.source:
+        yield "cell 0: the Colab badge is missing or points elsewhere; run `make badges`"
+    code = code_cells(notebook)
+    if not code or code[0][1].source != SETUP_CELL or "setup" not in tags(code[0][1]):
+        yield "the first code cell must be the set-up cell, tagged setup; run `make badges`"
+    if sum("imports" in tags(cell) for _, cell in code) != 1:
+        yield "exactly one cell must be tagged imports"
+    counts = [cell.execution_count for _, cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        yield f"execution counts are {counts}, not 1 to {len(code)}: nbval cannot compare; `make notebooks`"
+    if any(not cell.source.strip() for cell in notebook.cells):
+        yield "there is an empty cell"
+    if any(VOLATILE_METADATA & set(cell.metadata) for cell in notebook.cells):
+        yield "a cell's metadata hold what changes with every run; run `make notebooks`"
+
+
+def _anatomy_problems(notebook) -> Iterator[str]:
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    place = 0
+    for wanted in ANATOMY:
+        starts = [i for i, text in enumerate(headings) if text.lower().startswith(wanted.lower())]
+        later = [i for i in starts if i >= place]
+        if not later:
+            yield f'the heading "{wanted}" is missing or out of order ({", ".join(ANATOMY)})'
+            return
+        place = later[0] + 1
+
+
+def tags(cell) -> set[str]:
+    """Return the tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def _cell_problems(path: Path, cell) -> Iterator[str]:
+    source = cell.source
+    if len(source.splitlines()) > TOO_LONG:
+        yield f"{len(source.splitlines())} lines; {TOO_LONG} at most"
+    declaring = tags(cell) & {"imports", "study"}
+    if "Study(" in source and not declaring:
+        yield "declares a Study without the tag study"
+    if declaring and ".runs(" in source:
+        yield "a declaring cell must not train; call .runs() in the next one"
+    try:
+        tree = ast.parse(source if declaring else TransformerManager().transform_cell(source))
+    except SyntaxError as error:
+        yield f"is not plain Python ({error.msg})"
+        return
+    imports = any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
+    if imports and not tags(cell) & {"imports", "setup"}:
+        yield "imports outside the import cell"
+    yield from _source_problems(path, source, tree)
+    yield from _output_problems(cell)
+
+
+def _source_problems(path: Path, source: str, tree: ast.AST) -> Iterator[str]:
+    may_flag, may_size = path.name.startswith(FLAGSHIP), path.name.startswith(SIZES)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            yield "import *"
+        if isinstance(node, ast.keyword) and node.arg == "flagship" and not may_flag:
+            yield "flagship= is for 03, 11 and 13 alone"
+        if isinstance(node, ast.Attribute) and node.attr == "test" and not (may_flag or may_size):
+            yield "reads the test split"
+        named = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if named and re.match(r"test(_\w+)?$", node.value) and not (may_flag or may_size):
+            yield f"reads the test split ({node.value!r})"
+    if "COURSE_SMOKE" in source or re.search(r"\bsmoke\(", source):
+        yield "asks whether this is a rehearsal; no notebook may"
+    if match := PERSONAL_PATH.search(source):
+        yield f"a path of one machine ({match[0]}...)"
+
+
+def _output_problems(cell) -> Iterator[str]:
+    for output in cell.outputs:
+        if output.output_type == "error":
+            yield f"holds an error: {output.ename}"
+        if output.get("name") == "stderr":
+            yield "holds what was written to stderr; run `make notebooks`"
+        data = output.get("data", {})
+        texts = [output.get("text", ""), *(text for kind, text in data.items() if kind.startswith("text/"))]
+        for text in texts:
+            if match := PERSONAL_PATH.search(text):
+                yield f"its output shows a path of one machine ({match[0]}...)"
+            if match := ADDRESS.search(text):
+                yield f"its output shows an address in memory ({match[0]})"
+        if any("widget" in kind for kind in data):
+            yield "its output holds a widget"
+
+
+def imports_of(path: Path, package: Path) -> set[str]:
+    """Return the modules of ``package`` that a file imports, in functions too, but not for types alone."""
+    found = set()
+    for node in _live_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if _is_module(name, package) else node.module for name in below}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("a relative import")
+    return {name for name in found if name.split(".")[0] == package.name or name == "a relative import"}
+
+
+def _live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _live_nodes(node)
+
+
+def _is_module(name: str, package: Path) -> bool:
+    below = package.parent.joinpath(*name.split("."))
+    return below.with_suffix(".py").is_file() or below.is_dir()
+
+
+def import_problems(package: Path, order: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the imports in ``package`` that go against ``order`` (left to right) or in a circle.
+
+    Modules of one group may import each other in no circle; a subpackage counts as one module.
+    """
+    rank = {module: i for i, group in enumerate(order) for module in group}
+    graph, problems = {}, []
+    for path in sorted(package.rglob("*.py")):
+        module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        graph[module] = imports_of(path, package) - {package.name, module}
+        here = _short(module)
+        for target in graph[module] if module != package.name else ():
+            there = _short(target)
+            if here not in rank or there not in rank:
+                problems.append(f"{module} imports {target}: give both a place in the order of imports")
+            elif rank[there] > rank[here]:
+                problems.append(f"{module} imports {target}, which stands to its right in the order")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        problems.append("a circle of imports: " + " -> ".join(error.args[1]))
+    return problems
+
+
+def _short(module: str) -> str:
+    return module.split(".")[1] if "." in module else module

@@ -1,0 +1,263 @@
+"""The notebooks run: strictly against what they hold, as rehearsals, in place; and their tools work."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+from contracts import long_cells, notebook_problems
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from helpers.notebooks import (
+    SETUP_CELL,
+    NotebookFailed,
+    all_notebooks,
+    badge,
+    declared_studies,
+    execute,
+    fill,
+    overview,
+    read,
+    set_badge,
+    write,
+)
+from helpers.settings import ROOT
+
+NOTEBOOKS = [pytest.param(path, id=path.stem) for path in all_notebooks()]
+
+
+def nbval(path: Path, option: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Return the finished pytest process that validated one notebook, without network."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # A proxy that nobody listens at: whatever would be downloaded fails at once.
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython"), "MPLBACKEND": "Agg"}
+    command = [sys.executable, "-m", "pytest", option, "--nbval-current-env", "--color=no", "-q"]
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", "-p", "no:xdist", str(path)],
+        cwd=ROOT,
+        env=inherited | nowhere | own | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def must_pass(done: subprocess.CompletedProcess) -> None:
+    """Fail with what nbval said, unless it passed."""
+    if done.returncode:
+        pytest.fail(f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}", pytrace=False)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_every_notebook_rehearses(path, tmp_path):
+    """Trains for real, tiny, on the embedded digits."""
+    must_pass(nbval(path, "--nbval-lax", tmp_path, COURSE_SMOKE="1"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_every_notebook_shows_what_it_holds(path, tmp_path):
+    """Compares every output with the record read again, on no GPU."""
+    must_pass(nbval(path, "--nbval", tmp_path, CUDA_VISIBLE_DEVICES=""))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_contracts(path):
+    assert notebook_problems(path) == []
+    for cell in long_cells(path):
+        warnings.warn(f"rather long: {cell}", stacklevel=1)
+
+
+# --- Tests of the tests: a notebook that keeps every contract, and what breaking each one gives. ---
+
+
+def sample(folder: Path, name: str = "05_sample.ipynb") -> Path:
+    """Return a notebook that keeps every contract."""
+    path = folder / name
+
+    def code(source: str, tag: str | None = None, *outputs) -> nbformat.NotebookNode:
+        return new_code_cell(source, metadata={"tags": [tag]} if tag else {}, outputs=list(outputs))
+
+    cells = [
+        new_markdown_cell(f"# Sample\n\n{badge(path)}\n\n## The question\n\nDoes it\nwork? It should."),
+        new_markdown_cell("## Predict first\n\n## Set-up"),
+        code(SETUP_CELL, "setup"),
+        code("from helpers.experiment import Experiment\nfrom helpers.study import Study", "imports"),
+        new_markdown_cell("## Experiment: one study"),
+        code('study = Study("sample", Experiment(model="r4"), vary={"lr": [0.1, 0.2]}, seeds=3)', "study"),
+        new_markdown_cell("## Evidence"),
+        code("print(sum(range(4)))", "finding", new_output("stream", name="stdout", text="6\n")),
+        new_markdown_cell("## Verdict\n\n## What this does not show\n\n## Exercises\n\n## What next"),
+    ]
+    for count, cell in enumerate((c for c in cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+    for position, cell in enumerate(cells):
+        cell.id = f"sample-{position}"
+    write(path, new_notebook(cells=cells))
+    return path
+
+
+def change(path: Path, position: int, **fields) -> None:
+    """Change fields of one cell of a notebook, its file otherwise as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[position].update(fields)
+    nbformat.write(notebook, path)
+
+
+def said(text: str, name: str = "stdout") -> list:
+    return [new_output("stream", name=name, text=text)]
+
+
+BREACHES = {
+    "not executed": (7, {"execution_count": None}, "execution counts"),
+    "executed out of order": (7, {"execution_count": 9}, "execution counts"),
+    "untagged study": (5, {"metadata": {}}, "without the tag study"),
+    "study that trains": (5, {"source": "runs = Study('a', Experiment()).runs()"}, "must not train"),
+    "study cell with magics": (5, {"source": "%time\nStudy('a')"}, "not plain Python"),
+    "foreign badge": (0, {"source": "# Sample\n\n[![Open in Colab](a)](b)"}, "points elsewhere"),
+    "no title": (0, {"source": "Sample"}, "begin with the title"),
+    "other set-up": (2, {"source": SETUP_CELL + "\n"}, "set-up cell"),
+    "untagged set-up": (2, {"metadata": {}}, "set-up cell"),
+    "missing heading": (6, {"source": "## Proof"}, '"Evidence" is missing'),
+    "headings out of order": (6, {"source": "## What next"}, '"Evidence" is missing'),
+    "empty cell": (6, {"source": ""}, "empty cell"),
+    "import star": (3, {"source": "from helpers.study import *"}, "import *"),
+    "second import cell": (7, {"source": "import os"}, "imports outside"),
+    "two import tags": (7, {"metadata": {"tags": ["imports"]}}, "exactly one cell"),
+    "asks for rehearsal": (7, {"source": "os.environ.get('COURSE_SMOKE')"}, "rehearsal"),
+    "long cell": (7, {"source": "pass\n" * 26}, "26 lines"),
+    "flagship": (5, {"source": "Study('a', Experiment(flagship=True))"}, "flagship"),
+    "test split": (7, {"source": "data.test"}, "test split"),
+    "test metric": (7, {"source": "runs.values('test_accuracy')"}, "test split"),
+    "machine's path": (7, {"source": "open('/home/someone/data')"}, "path of one machine"),
+    "error output": (7, {"outputs": [new_output("error", ename="E")]}, "holds an error"),
+    "stderr output": (7, {"outputs": said("50%", "stderr")}, "stderr"),
+    "path in output": (7, {"outputs": said("saved to /home/someone/x")}, "path of one machine"),
+    "address in output": (7, {"outputs": said("<object at 0x7f3a12345678>")}, "address in memory"),
+    "timings": (7, {"metadata": {"execution": {}}}, "metadata"),
+}
+
+
+@pytest.mark.parametrize(("position", "fields", "complaint"), BREACHES.values(), ids=BREACHES)
+def test_a_breach_is_noticed(tmp_path, position, fields, complaint):
+    path = sample(tmp_path)
+    assert notebook_problems(path) == []
+    change(path, position, **fields)
+    problems = notebook_problems(path)
+    assert any(complaint in problem for problem in problems), problems
+
+
+def test_flagship_notebooks_may_read_the_test_set(tmp_path):
+    path = sample(tmp_path, "03_sample.ipynb")
+    change(path, 5, source="study = Study('a', Experiment(flagship=True))\nstudy.test, 'test_accuracy'")
+    assert notebook_problems(path) == []
+
+
+def test_strict_notices_another_output_and_no_other_stderr(tmp_path):
+    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text())
+    path = tmp_path / "tiny.ipynb"
+    source = "import sys\nprint(6, file=sys.stderr)\nprint(6)"
+    write(path, new_notebook(cells=[new_code_cell(source, execution_count=1, outputs=said("6\n"))]))
+    must_pass(nbval(path, "--nbval", tmp_path))
+    change(path, 0, outputs=said("7\n"))
+    done = nbval(path, "--nbval", tmp_path)
+    assert done.returncode and "Cell outputs differ" in done.stdout
+
+
+# --- The tools. ---
+
+
+def test_declared_studies_executes_declarations_alone(tmp_path):
+    path = sample(tmp_path)
+    change(path, 7, source="raise RuntimeError('executed')")
+    assert [study.name for study in declared_studies(path)] == ["sample"]
+    change(path, 5, source="several = {n: Study(n, Experiment(), arms={'a': {}}) for n in 'xy'}\nsame = several")
+    assert [study.name for study in declared_studies(path)] == ["x", "y"]
+    change(path, 5, source="study = Study(name_of_an_earlier_cell)")
+    with pytest.raises(NotebookFailed, match=r"05_sample.ipynb, cell 5 .*name_of_an_earlier_cell"):
+        declared_studies(path)
+
+
+def light(folder: Path, name: str = "05_sample.ipynb") -> Path:
+    """Return the sample without its imports, so that its kernel starts at once."""
+    path = sample(folder, name)
+    change(path, 3, source="lr = -1")
+    change(path, 5, source="lr")
+    return path
+
+
+def test_execute_is_byte_stable_and_strips_what_varies(tmp_path, capsys):
+    path = light(tmp_path)
+    change(path, 7, source="import sys\nprint('note', file=sys.stderr)\nprint(1)\nprint(2)", outputs=[])
+    assert execute([path]) == [path]
+    first = path.read_bytes()
+    assert "05_sample: note" in capsys.readouterr().err
+    assert execute([path]) == []
+    assert path.read_bytes() == first
+    assert read(path).cells[7].outputs == said("1\n2\n")
+    content = json.loads(first)
+    assert content["metadata"]["language_info"] == {"name": "python"}
+    assert all(set(cell["metadata"]) <= {"tags"} for cell in content["cells"])
+
+
+def test_a_failing_notebook_is_named_and_untouched_and_the_others_are_written(tmp_path):
+    bad, good = light(tmp_path, "06_bad.ipynb"), light(tmp_path, "07_good.ipynb")
+    change(bad, 7, source="raise ValueError(f'{lr=}')")
+    change(good, 7, outputs=[])
+    before = bad.read_bytes()
+    with pytest.raises(NotebookFailed, match=r"06_bad.ipynb, cell 7 failed: ValueError: lr=-1"):
+        execute([bad, good])
+    assert bad.read_bytes() == before
+    assert read(good).cells[7].outputs == said("6\n")
+
+
+def test_broken_files_and_missing_ids(tmp_path):
+    path = tmp_path / "01_x.ipynb"
+    path.write_text('{"cells": [')
+    with pytest.raises(NotebookFailed, match="01_x.ipynb is no notebook"):
+        read(path)
+    cell = {"cell_type": "code", "source": "1", "metadata": {}, "outputs": [], "execution_count": None}
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    write(path, read(path))
+    assert read(path).cells[0].id == "cell-00"
+
+
+def test_badges_are_set_once(tmp_path):
+    path = sample(tmp_path)
+    assert not set_badge(path)
+    change(path, 0, source="# Sample\n\nText.")
+    change(path, 2, source="print('old set-up')")
+    assert set_badge(path) and not set_badge(path)
+    cells = read(path).cells
+    assert cells[0].source == f"# Sample\n\n{badge(path)}\n\nText."
+    assert cells[2].source == SETUP_CELL
+
+
+def test_overview_takes_question_and_finding_from_the_notebook(tmp_path, monkeypatch):
+    path = sample(tmp_path)
+    monkeypatch.setattr("helpers.notebooks.all_notebooks", lambda: [path])
+    row = overview({"05_sample": "1.0 h CPU"}).splitlines()[-1]
+    name = "[05_sample](notebooks/05_sample.ipynb)"
+    assert row == f"| {name} | Does it work? | 6 | 1.0 h CPU | {badge(path)} |"
+
+
+def test_fill_replaces_only_what_stands_between_the_markers(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n")
+    assert fill(path, "x", "new") and not fill(path, "x", "new")
+    assert path.read_text() == "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n"
+    with pytest.raises(ValueError, match="y:begin"):
+        fill(path, "y", "new")
+
+
+def test_a_rehearsal_is_not_kept_in_a_notebook(tmp_path, monkeypatch):
+    path = light(tmp_path)
+    before = path.read_bytes()
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    with pytest.raises(NotebookFailed, match="rehearsal"):
+        execute([path])
+    assert path.read_bytes() == before

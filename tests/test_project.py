@@ -1,0 +1,370 @@
+"""The project as a whole: what it installs, the order of its imports, its commands, its set-up in Colab."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from contracts import import_problems
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from helpers import __main__ as command_line
+from helpers import bench
+from helpers.notebooks import REPOSITORY, SETUP_CELL
+from helpers.settings import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README, MAKEFILE = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+MEGABYTE = 2**20
+
+# From left to right: nobody imports from the right. Modules of one group stand side by side.
+ORDER = (
+    ("settings", "files"),
+    ("images",),
+    ("archives", "cache", "download", "splits"),
+    ("cifar10", "digits", "folder"),
+    ("data", "augment", "numpy_cnn"),
+    ("layers", "models"),
+    ("experiment",),
+    ("checkpoint", "train"),
+    ("numpy_train",),
+    ("record",),
+    ("parallel",),
+    ("study",),
+    ("evidence", "published", "quantities", "style", "tex"),
+    ("plots", "pictures", "tables", "curves", "results"),
+    ("publish",),
+    ("notebooks", "bench", "setup_colab"),
+    ("report",),
+    ("__main__",),
+)
+
+
+def requirements(*extras: str, core: bool = True) -> dict[str, Requirement]:
+    """Return the requirements of pyproject.toml by canonical name."""
+    lines = list(PYPROJECT["dependencies"]) if core else []
+    for extra in extras:
+        lines += PYPROJECT["optional-dependencies"][extra]
+    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+
+
+def pins() -> dict[str, str]:
+    """Return the versions in constraints.txt by canonical name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def conda_names(text: str) -> set[str]:
+    """Return the canonical PyPI names of the packages in an environment.yml, Python and pip aside."""
+    listed = yaml.safe_load(text)["dependencies"]
+    names = [n for n in listed if isinstance(n, str)]
+    names += [n for entry in listed if isinstance(entry, dict) for n in entry["pip"] if n != "-e ."]
+    names = {canonicalize_name(Requirement(re.sub(r"=.*", "", name)).name) for name in names}
+    return {"torch" if name == "pytorch" else name for name in names} - {"python", "pip"}
+
+
+# --- What it installs. ---
+
+
+def test_environment_yml_names_what_pyproject_names():
+    text = (ROOT / "environment.yml").read_text()
+    assert conda_names(text) == set(requirements("dev", "cluster"))
+    with_optional = conda_names(re.sub(r"# (?=- (tsnecuda|torchdr)$)", "", text, flags=re.MULTILINE))
+    assert with_optional == set(requirements("dev", "cluster", "gpu"))
+
+
+def test_constraints_hold_every_requirement_at_a_version_that_suits_it_and_no_local_one():
+    held = pins()
+    for name, requirement in requirements("dev", "cluster", "gpu").items():
+        assert name in held, f"constraints.txt lacks {name}"
+        assert requirement.specifier.contains(held[name]), f"{requirement} against {held[name]}"
+    # A local version, such as a build for CPUs alone, comes from elsewhere and does not fit the others.
+    assert [name for name, version in held.items() if not re.fullmatch(r"[\d.]+(post\d+)?", version)] == []
+
+
+def test_every_import_is_declared():
+    provided = metadata.packages_distributions()
+    own = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"helpers"} | set(sys.stdlib_module_names)
+    found = {"helpers": set(), "tests": set(), "benchmarks": set()}
+    for folder, names in found.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.split(".")[0])
+    declared = set(requirements("gpu", "cluster"))
+    for folder, names in found.items():
+        allowed = declared if folder == "helpers" else declared | set(requirements("dev"))
+        for name in sorted(names - own):
+            distributions = {canonicalize_name(d) for d in provided.get(name, [name])}
+            assert distributions & allowed, f"{folder} imports {name}, which pyproject.toml does not declare"
+
+
+def test_apt_packages_stand_one_a_line():
+    lines = (ROOT / "apt.txt").read_text().splitlines()
+    assert lines and all(re.fullmatch(r"[a-z0-9.+-]+", line) for line in lines)
+
+
+def test_citation_and_set_up_cell_name_the_repository_of_the_settings():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == REPOSITORY
+    assert REPOSITORY in SETUP_CELL
+
+
+# --- How it is built. ---
+
+
+def test_no_file_of_helpers_is_long():
+    sizes = {p.relative_to(ROOT): len(p.read_text().splitlines()) for p in (ROOT / "helpers").rglob("*.py")}
+    assert {str(path): size for path, size in sizes.items() if size > 350} == {}
+
+
+def test_imports_go_one_way():
+    assert import_problems(ROOT / "helpers", ORDER) == []
+
+
+def test_wrong_imports_are_noticed(tmp_path):
+    package = tmp_path / "pack"
+    (package / "sub").mkdir(parents=True)
+    for name, text in {
+        "__init__": "",
+        "a": "from pack import b",
+        "b": "def f():\n    import pack.a",
+        "c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pack.d import D",
+        "d": "from pack.sub.x import X",
+        "e": "from .d import D",
+        "sub/x": "X = 1",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    problems = "\n".join(import_problems(package, (("a",), ("b",), ("c",), ("sub",), ("d",))))
+    assert "pack.a imports pack.b, which stands to its right" in problems
+    assert "a circle of imports: pack." in problems
+    assert "pack.e imports a relative import" in problems
+    assert "pack.c" not in problems and "pack.d imports" not in problems
+
+
+def test_ruff_is_content():
+    for words in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *words, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_large_is_kept():
+    left_out = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "build"}
+    data_sets = [path for path in (ROOT / "data").iterdir() if path.name != "runs"]
+    large = []
+    for folder, below, files in os.walk(ROOT):
+        below[:] = [n for n in below if n not in left_out and Path(folder, n) not in data_sets]
+        paths = [Path(folder, name) for name in files if Path(folder, name) not in data_sets]
+        large += [str(p.relative_to(ROOT)) for p in paths if p.stat().st_size > 5 * MEGABYTE]
+    assert large == []
+
+
+# --- Its commands. ---
+
+
+def make_verbs(text: str) -> set[str]:
+    """Return the verbs of a Makefile that its help lists."""
+    return set(re.findall(r"^([a-z]+):[^#\n]*## ", text, re.MULTILINE))
+
+
+def quoted_code(markdown: str) -> str:
+    """Return everything in a Markdown text that is set as code."""
+    found = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", markdown, re.DOTALL)
+    return "\n".join(block or span for block, span in found)
+
+
+def command_problems(readme: str, makefile: str) -> list[str]:
+    """Return where the commands in a README differ from those of a Makefile."""
+    code, verbs = quoted_code(readme), make_verbs(makefile)
+    mentioned = set(re.findall(r"\bmake ([a-z]+)", code))
+    problems = [f"README has `make {verb}`, the Makefile has not" for verb in sorted(mentioned - verbs)]
+    problems += [f"the Makefile has {verb}, README has not" for verb in sorted(verbs - mentioned)]
+    for line in re.findall(r"\bmake [a-z]+[^\n`]*", code):
+        for variable in re.findall(r"\b([A-Z]+)=", line):
+            if f"$({variable})" not in makefile:
+                problems.append(f"README sets {variable}, the Makefile does not use it")
+    for verb in re.findall(r"-m helpers ([a-z]+)", f"{code}\n{makefile}"):
+        if not callable(getattr(command_line, verb, None)):
+            problems.append(f"`python -m helpers {verb}` does not exist")
+    return problems
+
+
+def test_readme_has_the_commands_of_the_makefile():
+    assert command_problems(README, MAKEFILE) == []
+
+
+def test_other_commands_in_a_readme_are_noticed():
+    makefile = "a: ## first\n\t@x $(JOBS)\nb: ## second\n"
+    assert command_problems("`make a JOBS=2`\n```sh\nmake b\n```\nmake c in prose", makefile) == []
+    wrong = command_problems("`make a STUDY=x` and `make c`, `python -m helpers nothing`", makefile)
+    assert wrong == [
+        "README has `make c`, the Makefile has not",
+        "the Makefile has b, README has not",
+        "README sets STUDY, the Makefile does not use it",
+        "`python -m helpers nothing` does not exist",
+    ]
+
+
+def test_the_links_of_the_readme_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README)
+    local = [a or b for a, b in targets if not (a or b).startswith("https://")]
+    assert [target for target in local if not (ROOT / target).exists()] == []
+
+
+def test_the_command_line_lists_the_same_verbs(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["--help"])
+    listed = capsys.readouterr().out
+    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "badges"):
+        assert re.search(rf"^ +{verb}\b", listed, re.MULTILINE) and verb in make_verbs(MAKEFILE)
+
+
+def test_the_courses_own_errors_show_their_message_alone(monkeypatch, capsys):
+    def fails(args):
+        raise bench.BenchmarkFailed("no benchmark 'x'; there are: a")
+
+    monkeypatch.setattr(command_line, "bench", fails)
+    fails.__name__ = "bench"
+    assert command_line.main(["bench", "x"]) == 1
+    assert capsys.readouterr().err == "bench: no benchmark 'x'; there are: a\n"
+
+
+def test_continuous_integration_calls_make_test():
+    text = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in text and "set -euo pipefail" in text
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_benchmark_can_be_measured():
+    for path in bench.scripts() if any(bench.FOLDER.glob("[!_]*.py")) else []:
+        names = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
+        assert "measure" in names, f"{path.name} has no measure()"
+
+
+def test_benchmarks_keep_each_others_results(tmp_path):
+    def write(name: str, ratio: int) -> None:
+        row = {"name": f"loop-{name}", "ours": 1, "baseline": ratio, "ratio": ratio, "unit": "s"}
+        row |= {"device": "cpu", "threads": 1}
+        (tmp_path / f"{name}.py").write_text(f"def measure():\n    return [{row}]\n")
+
+    write("a", 2)
+    write("b", 3)
+    results = tmp_path / "bench.json"
+    bench.run(folder=tmp_path, results=results)
+    write("b", 4)
+    assert list(bench.run("b", folder=tmp_path, results=results)["ratio"]) == [4]
+    kept = yaml.safe_load(results.read_text())
+    assert [(r["name"], r["ratio"]) for r in kept] == [("loop-a", 2), ("loop-b", 4)]
+    with pytest.raises(bench.BenchmarkFailed, match="no benchmark 'c'; there are: a, b"):
+        bench.run("c", folder=tmp_path, results=results)
+    with pytest.raises(bench.BenchmarkFailed, match="expected"):
+        bench.merge([], [{"name": "loop-a"}])
+
+
+# --- Its set-up in Colab. ---
+
+STAND_IN = """
+import os, subprocess, sys, types
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+get_ipython = lambda: types.SimpleNamespace(system=lambda line: subprocess.run(line, shell=True))
+cell = sys.argv[1]
+exec(cell)
+exec(cell)  # running it again changes nothing
+import helpers
+print(os.getcwd(), helpers.__file__, sep="\\n")
+"""
+PIP = """
+import pathlib, sys
+constraints = pathlib.Path(sys.argv[sys.argv.index("-c") + 1]).read_text()
+pathlib.Path(__file__).with_name("called").write_text("\\n".join([*sys.argv[1:], constraints]))
+"""
+
+
+@pytest.fixture
+def colab(tmp_path):
+    """Return a function that runs the set-up cell in an empty Python, with stand-ins for Colab and pip."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed here; Colab has it")
+    origin, content, python = tmp_path / "origin", tmp_path / "content", tmp_path / "venv/bin/python"
+    for name in ("helpers/__init__.py", "helpers/settings.py", "helpers/setup_colab.py", "pyproject.toml"):
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, origin / name)
+    (origin / "notebooks").mkdir()
+    (origin / "notebooks/README").write_text("kept")
+    (tmp_path / "gitconfig").write_text(f'[url "file://{origin}"]\n\tinsteadOf = {REPOSITORY}.git\n')
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PYTHONPATH": str(tmp_path / "stub"),
+    }
+    identity = ["-c", "user.name=Course", "-c", "user.email=course@example.org"]
+    for words in (["init", "-q", "-b", "main"], ["add", "."], [*identity, "commit", "-q", "-m", "Course"]):
+        subprocess.run(["git", *words], cwd=origin, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (tmp_path / "stub/pip").mkdir(parents=True)
+    (tmp_path / "stub/pip/__main__.py").write_text(PIP)
+    content.mkdir()
+
+    def run() -> list[str]:
+        cell = TransformerManager().transform_cell(SETUP_CELL)
+        return subprocess.run(
+            [python, "-c", STAND_IN, cell],
+            cwd=content,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
+
+    return run
+
+
+def pretend_installed(folder: Path, name: str, version: str) -> None:
+    """Make ``importlib.metadata`` in the environment of ``folder`` find a package that is not there."""
+    site = next((folder / "venv/lib").glob("python*/site-packages"))
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_colab_gets_what_it_lacks_and_keeps_what_it_ships(colab, tmp_path):
+    for name in requirements():
+        if name not in ("nbval", "jupyterlab"):
+            pretend_installed(tmp_path, name, "2.11.0+cu128" if name == "torch" else "1.0")
+    course = tmp_path / "content" / REPOSITORY.rpartition("/")[2]
+    assert colab() == [str(course / "notebooks"), str(course / "helpers/__init__.py")]
+    words = (tmp_path / "stub/pip/called").read_text().splitlines()
+    assert words[:3] == ["install", "-q", "-c"] and words[4] == str(requirements()["nbval"])
+    assert "torch==2.11.0+cu128" in words[5:] and not any(word.startswith("nbval") for word in words[5:])
+    # After the kernel was restarted the copy is there, and nothing is fetched again.
+    pretend_installed(tmp_path, "nbval", "0.11")
+    (tmp_path / "stub/pip/called").unlink()
+    (course / "mine").write_text("kept")
+    assert colab() == [str(course / "notebooks"), str(course / "helpers/__init__.py")]
+    assert (course / "mine").exists() and not (tmp_path / "stub/pip/called").exists()
+
+
+def test_an_empty_machine_gets_everything_but_the_notebook_server(colab, tmp_path):
+    colab()
+    words = (tmp_path / "stub/pip/called").read_text().split()
+    wanted = {canonicalize_name(Requirement(word).name) for word in words[4:]}
+    assert wanted == set(requirements()) - {"jupyterlab"}
+
+
+def test_elsewhere_the_set_up_cell_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(TransformerManager().transform_cell(SETUP_CELL), {})
+    assert Path.cwd() == tmp_path and not any(tmp_path.iterdir())
