@@ -13,6 +13,7 @@ from torch import nn
 
 from helpers.augment import augmentation
 from helpers.models import build
+from helpers.numpy_cnn.choices import parts
 
 # Optimizers and schedules that one generic training step cannot drive: closures, sparse gradients, functions as
 # arguments, or (Muon) matrices alone.
@@ -34,6 +35,7 @@ LOSSES: dict[str, tuple[str, str]] = {
     "HuberLoss": ("softmax", "one_hot"),
 }
 PRECISIONS = ("fp32", "bf16")
+ENGINES = ("torch", "numpy")
 
 
 def _subclasses(module: Any, base: type, left_out: set[str]) -> dict[str, type]:
@@ -80,6 +82,7 @@ class Experiment:
     ``"crop:4 hflip:0.5"`` (:mod:`helpers.augment`). ``patience=n`` stops after n epochs without a better
     validation accuracy and keeps the best weights; without it the last weights count. ``train_size`` trains on a
     stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
+    ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
 
     Raises:
         ValueError: a value is unknown or makes no sense; the message lists the choices.
@@ -103,6 +106,7 @@ class Experiment:
     train_size: int | None = None
     seed: int = 0
     flagship: bool = False
+    engine: str = "torch"
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
@@ -128,6 +132,10 @@ class Experiment:
             raise ValueError(f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: give 0 or a positive whole number")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
+        if self.engine == "numpy":
+            parts(self)
 
     def _settle(self, what: str, choices: Mapping[str, Any], reserved: tuple[str, ...], suffix: str = "") -> None:
         name = _canonical(what, getattr(self, what), choices, suffix)

@@ -206,6 +206,52 @@ def r2(
     return _net(**layers)
 
 
+@register("r3")
+def r3(classes: int) -> nn.Sequential:
+    """Return R3's four-convolution net, which R3 and notebook 02 train with NumPy alone.
+
+    Published: the layers and their order. Our reading: padding that keeps height and width.
+    """
+    return _net(
+        conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(16, 32, 3, padding=1),  # -> (N, 32, 32, 32)
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 32, 16, 16)
+        conv3=nn.Conv2d(32, 64, 3, padding=1),  # -> (N, 64, 16, 16)
+        relu3=nn.ReLU(),
+        conv4=nn.Conv2d(64, 128, 3, padding=1),  # -> (N, 128, 16, 16)
+        relu4=nn.ReLU(),
+        pool4=nn.MaxPool2d(2),  # -> (N, 128, 8, 8)
+        flatten=nn.Flatten(),  # -> (N, 8192)
+        logits=nn.Linear(128 * 8 * 8, classes),  # -> (N, classes)
+    )
+
+
+@register("r3-norm")
+def r3_norm(classes: int) -> nn.Sequential:
+    """Return R3's net with batch norm before each ReLU and a third pool, after the third convolution."""
+    return _net(
+        conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
+        bn1=nn.BatchNorm2d(16),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(16, 32, 3, padding=1),  # -> (N, 32, 32, 32)
+        bn2=nn.BatchNorm2d(32),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),  # -> (N, 32, 16, 16)
+        conv3=nn.Conv2d(32, 64, 3, padding=1),  # -> (N, 64, 16, 16)
+        bn3=nn.BatchNorm2d(64),
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),  # -> (N, 64, 8, 8)
+        conv4=nn.Conv2d(64, 128, 3, padding=1),  # -> (N, 128, 8, 8)
+        bn4=nn.BatchNorm2d(128),
+        relu4=nn.ReLU(),
+        pool4=nn.MaxPool2d(2),  # -> (N, 128, 4, 4)
+        flatten=nn.Flatten(),  # -> (N, 2048)
+        logits=nn.Linear(128 * 4 * 4, classes),  # -> (N, classes)
+    )
+
+
 @register("r4")
 def r4(classes: int) -> nn.Sequential:
     """Return R4's net, 81,574 parameters with 10 classes, as published.

@@ -171,7 +171,9 @@ def record(
 def _keep(finished: dict[str, Any], device: str) -> None:
     """Write a finished run; its checkpoint has then served."""
     write_run(finished)
-    (checkpoint_folder() / f"{finished['key']}-{device}.pt").unlink(missing_ok=True)
+    for kind in (device, finished["provenance"]["device"]):
+        for suffix in (".pt", ".npz"):
+            (checkpoint_folder() / f"{finished['key']}-{kind}{suffix}").unlink(missing_ok=True)
 
 
 def main() -> None:

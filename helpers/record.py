@@ -19,6 +19,7 @@ import torchvision
 from sklearn.metrics import confusion_matrix
 from torch.nn import functional as F
 
+from helpers import numpy_train
 from helpers.data import Dataset, Split
 from helpers.data import load as load_data
 from helpers.experiment import Experiment
@@ -216,10 +217,13 @@ def train_run(
     here and nowhere else: once, for a flagship run, after training.
     """
     data = data or load_data(experiment.dataset)
-    place = pick_device(device)
+    place = pick_device(kind_for(experiment, device))
     began = time.perf_counter()
     path = checkpoints and checkpoints / f"{experiment.key}-{place.type}.pt"
-    fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress)
+    if experiment.engine == "numpy":
+        fitted = numpy_train.fit(experiment, data, checkpoint_path=path, progress=progress)
+    else:
+        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress)
     loss = criterion(experiment, len(data.classes))
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
@@ -258,9 +262,14 @@ def train_run(
     return _rounded(record)
 
 
+def kind_for(experiment: Experiment, device: str | None) -> str | None:
+    """Return the kind of device that ``experiment`` trains on where ``device`` is at hand: NumPy knows CPUs alone."""
+    return "cpu" if experiment.engine == "numpy" else device
+
+
 def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:
     """Return where the run of ``experiment`` on a kind of device ("cpu" or "cuda") is or would be recorded."""
-    return (folder or runs_folder()) / device / f"{experiment.key}.json"
+    return (folder or runs_folder()) / kind_for(experiment, device) / f"{experiment.key}.json"
 
 
 def write_run(record: Mapping[str, Any], folder: Path | None = None) -> Path:

@@ -94,29 +94,29 @@ class Conv2d(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the convolution of x: (N, H, W, in) -> (N, H', W', out)."""
-        self.y_shape = self.check(x)
-        self.x = x
-        y = self.buffer("y", self.y_shape, x.dtype)
+        shape = self.check(x)
+        self.x, self.y = x, self.buffer("y", shape, x.dtype)
         weight = self.parameters["weight"].reshape(-1, self.outputs)  # (kh·kw·in, out)
 
         def convolve(share: slice) -> None:
-            for block, columns in self._input_columns(share):
-                np.matmul(columns, weight, out=y[block].reshape(-1, self.outputs))
-                y[block] += self.parameters["bias"]
+            unroll = self._windows_of_x(share)
+            for block in unroll.blocks(share):
+                y = self.y[block]
+                np.matmul(unroll(x[block]), weight, out=y.reshape(-1, self.outputs))
+                y += self.parameters["bias"]
 
         over_images(convolve, len(x))
-        return y
+        return self.y
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
         """Return dL/dx and fill dL/dW and dL/db.
 
-        Pixel x[i] has a part in output y[(i + p - r) / s], with weight W[r], for every r where that is whole.
-        So dx[i] = Σ_r dy[(i + p - r) / s] W[r]': a convolution too, of dy with the kernel turned by 180° and
-        its two channel axes swapped. And dW[r] = Σ_i x[i]' dy[(i + p - r) / s] needs the very same windows of
-        dy, so one unrolled block serves both products. A first layer needs no dx; the windows of x are then
-        the cheaper ones.
+        Pixel x[i] has a part in output y[(i + p - r) / s], with weight W[r], for every r where that is whole. So
+        dx[i] = Σ_r dy[(i + p - r) / s] W[r]': a convolution too, of dy with the kernel turned by 180° and its two
+        channel axes swapped. And dW[r] = Σ_i x[i]' dy[(i + p - r) / s] needs the very same windows of dy, so one
+        unrolled block serves both products. A first layer needs no dx; the windows of x are then the cheaper ones.
         """
-        self.check_gradient(dy, self.y_shape)
+        self.check_gradient(dy, self.y.shape)
         dx = self.buffer("dx", self.x.shape, dy.dtype) if self.needs_input_gradient else None
         work = self._weight_gradient if dx is None else self._both_gradients
         parts = over_images(lambda share: work(share, dy, dx), len(dy))
@@ -127,42 +127,48 @@ class Conv2d(Layer):
     def _weight_gradient(self, share: slice, dy: np.ndarray, _: None) -> tuple[np.ndarray, np.ndarray]:
         """Return one share's part of dW = columns(x)' dy and of db = Σ dy."""
         weight = np.zeros((self.kernel[0] * self.kernel[1] * self.inputs, self.outputs), dy.dtype)
+        bias = np.zeros(self.outputs, dy.dtype)
         product = scratch("product", weight.shape, dy.dtype)
-        for block, columns in self._input_columns(share):
+        unroll = self._windows_of_x(share)
+        for block in unroll.blocks(share):
             rows = dy[block].reshape(-1, self.outputs)  # (n·H'·W', out)
-            weight += np.matmul(columns.T, rows, out=product)  # (kh·kw·in, n·H'·W') @ (n·H'·W', out)
-        return weight.reshape(*self.kernel, self.inputs, self.outputs), total(dy[share])
+            weight += np.matmul(unroll(self.x[block]).T, rows, out=product)  # (kh·kw·in, n·H'·W') @ (n·H'·W', out)
+            bias += total(rows)
+        return weight.reshape(*self.kernel, self.inputs, self.outputs), bias
 
     def _both_gradients(self, share: slice, dy: np.ndarray, dx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return one share's part of dW and db, and write its part of dx."""
         turned = self.parameters["weight"][::-1, ::-1].transpose(0, 1, 3, 2)  # (kh, kw, out, in)
         turned = turned.reshape(-1, self.inputs)  # (kh·kw·out, in)
-        weight = np.zeros((self.inputs, len(turned)), dy.dtype)
+        weight, bias = np.zeros((self.inputs, len(turned)), dy.dtype), np.zeros(self.outputs, dy.dtype)
         product = scratch("product", weight.shape, dy.dtype)
-        for block, columns in self._gradient_columns(share, dy):
+        unroll = self._windows_of_dy(share, dy)
+        for block in unroll.blocks(share):
+            columns = unroll(dy[block])  # (n·H·W, kh·kw·out): a window for each pixel of x
+            bias += total(dy[block])
             np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
             rows = self.x[block].reshape(-1, self.inputs)  # (n·H·W, in)
             weight += np.matmul(rows.T, columns, out=product)  # (in, n·H·W) @ (n·H·W, kh·kw·out)
         # (in, kh·kw·out) -> (kh, kw, in, out), and turned back by 180°
         weight = weight.reshape(self.inputs, *self.kernel, self.outputs)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
-        return weight, total(dy[share])
+        return weight, bias
 
-    def _input_columns(self, share: slice) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (block of images, the windows of x as rows (n·H'·W', kh·kw·in))."""
+    def _windows_of_x(self, share: slice) -> "Unroll":
+        """Return what unrolls x: a row of kh·kw·in numbers for each output pixel."""
         height, width = self.x.shape[1:3]
         top, left = self.padding
         canvas = (height + 2 * top, width + 2 * left)
         place = (slice(top, top + height), slice(left, left + width))
-        return unrolled(self.x, share, canvas, place, self.kernel, self.stride)
+        return Unroll(self.x[share], canvas, place, self.kernel, self.stride)
 
-    def _gradient_columns(self, share: slice, dy: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield (block of images, the windows of dy as rows (n·H·W, kh·kw·out)): one for each pixel of x.
+    def _windows_of_dy(self, share: slice, dy: np.ndarray) -> "Unroll":
+        """Return what unrolls dy: a row of kh·kw·out numbers for each pixel of x.
 
         Window i reaches over all outputs that x[i] has a part in, if dy is set k - 1 - p into the zeros, with
-        s - 1 zeros between neighbours. More padding than that (p > k - 1) made outputs that saw only zeros;
-        they are set in a margin that no window reaches.
+        s - 1 zeros between neighbours. More padding than that (p > k - 1) made outputs that saw only zeros; they are
+        set in a margin that no window reaches.
         """
-        canvas, place, skip = [], [], []
+        canvas, place, view = [], [], []
         for size, count, k, s, p in zip(
             self.x.shape[1:3], dy.shape[1:3], self.kernel, self.stride, self.padding, strict=True
         ):
@@ -170,36 +176,45 @@ class Conv2d(Layer):
             start = max(0, (k - 1) - p)
             canvas.append(size + k - 1 + 2 * margin)
             place.append(slice(start, start + s * (count - 1) + 1, s))
-            skip.append(slice(margin, margin + size + k - 1))
-        return unrolled(dy, share, tuple(canvas), tuple(place), self.kernel, (1, 1), tuple(skip))
+            view.append(slice(margin, margin + size + k - 1))
+        return Unroll(dy[share], tuple(canvas), tuple(place), self.kernel, (1, 1), tuple(view))
 
 
-def unrolled(
-    images: np.ndarray,
-    share: slice,
-    canvas: Pair,
-    place: tuple[slice, slice],
-    kernel: Pair,
-    stride: Pair,
-    view: tuple[slice, slice] = (slice(None), slice(None)),
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (block, columns): some images of the share, and their windows as the rows of a matrix (im2col).
+class Unroll:
+    """Makes the windows of images into the rows of a matrix (im2col), a few images at a time, in reused memory.
 
     Each image is set on a ``canvas`` of zeros at ``place``, which pads it, and the windows are taken from the
-    canvas's ``view``. A block has as many images as fit into ``BLOCK_BYTES``; its memory is used again for
-    the next.
+    canvas's ``view``. A block has as many images as have their windows in ``BLOCK_BYTES``, at least one.
     """
-    count = share.stop - share.start
-    height, width = output_size(canvas, kernel, stride, (0, 0))
-    bytes_an_image = height * width * kernel[0] * kernel[1] * images.shape[3] * images.itemsize
-    count = min(count, max(1, BLOCK_BYTES // bytes_an_image))
-    padded = scratch("padded", (count, *canvas, images.shape[3]), images.dtype)
-    padded[:] = 0
-    all_windows = windows(padded[:, view[0], view[1]], kernel, stride)  # (n, H', W', kh, kw, C)
-    columns = scratch("columns", all_windows.shape, images.dtype)
-    for start in range(share.start, share.stop, count):
-        block = slice(start, min(start + count, share.stop))
-        n = block.stop - block.start
-        padded[:n, place[0], place[1]] = images[block]
-        np.copyto(columns[:n], all_windows[:n])  # row by row of a window, each one piece of kw·C numbers
-        yield block, columns[:n].reshape(-1, kernel[0] * kernel[1] * images.shape[3])
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        canvas: Pair,
+        place: tuple[slice, slice],
+        kernel: Pair,
+        stride: Pair,
+        view: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
+        """Lay out the memory for blocks of ``images`` (n, H, W, C)."""
+        count, *_, channels = images.shape
+        height, width = output_size(canvas, kernel, stride, (0, 0))
+        self.row = kernel[0] * kernel[1] * channels
+        self.count = min(count, max(1, BLOCK_BYTES // (height * width * self.row * images.itemsize)))
+        padded = scratch("padded", (self.count, *canvas, channels), images.dtype)
+        padded[:] = 0
+        self.inner = padded[:, place[0], place[1]]
+        self.windows = windows(padded[:, view[0], view[1]], kernel, stride)  # (n, H', W', kh, kw, C), a view
+        self.columns = scratch("columns", self.windows.shape, images.dtype)
+
+    def blocks(self, share: slice) -> Iterator[slice]:
+        """Yield the blocks of a share, as slices of the batch."""
+        for start in range(share.start, share.stop, self.count):
+            yield slice(start, min(start + self.count, share.stop))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the windows of a block of images as rows (n·H'·W', kh·kw·C), good until the next call."""
+        n = len(images)
+        self.inner[:n] = images
+        np.copyto(self.columns[:n], self.windows[:n])  # window row by window row, each one piece of kw·C numbers
+        return self.columns[:n].reshape(-1, self.row)

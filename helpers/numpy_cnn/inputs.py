@@ -39,8 +39,3 @@ def shift(images: np.ndarray, generator: np.random.Generator, pixels: int = 4) -
     rows = top[:, None] + np.arange(height)  # (n, H)
     columns = left[:, None] + np.arange(width)  # (n, W)
     return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]  # (n, H, W, C)
-
-
-def mirror_and_shift(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the pictures (n, H, W, C), half of them mirrored and each moved by up to 4 pixels."""
-    return shift(mirror(images, generator), generator)

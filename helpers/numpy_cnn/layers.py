@@ -173,14 +173,13 @@ class ReLU(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return max(x, slope x), elementwise, any shape."""
-        y = x if self.in_place else self.buffer("y", x.shape, x.dtype)
+        self.y = y = x if self.in_place else self.buffer("y", x.shape, x.dtype)
 
         def rectify(share: slice) -> None:
             # For 0 <= slope < 1, the larger of x and slope x is the right one on both sides of 0.
             np.maximum(x[share], self.slope * x[share] if self.slope else 0, out=y[share])
 
         over_images(rectify, len(x))
-        self.y = y
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -189,8 +188,8 @@ class ReLU(Layer):
         dx = dy if self.in_place else self.buffer("dx", dy.shape, dy.dtype)
 
         def gate(share: slice) -> None:
-            open_ = self.y[share] > 0
-            slope = np.maximum(open_, self.slope, dtype=dy.dtype) if self.slope else open_
+            is_open = self.y[share] > 0
+            slope = np.maximum(is_open, self.slope, dtype=dy.dtype) if self.slope else is_open
             np.multiply(dy[share], slope, out=dx[share])
 
         over_images(gate, len(dy))

@@ -120,4 +120,4 @@ class Adagrad(Optimizer):
         w -= self.lr * g / (np.sqrt(total) + self.epsilon)
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop, "adagrad": Adagrad}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam, "RMSprop": RMSprop, "Adagrad": Adagrad}

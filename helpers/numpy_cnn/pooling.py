@@ -94,10 +94,12 @@ class MaxPool2d(Pool2d):
         def give(share: slice) -> None:
             into = self.receiver(dx[share])
             left = dy[share].copy()  # what is still to be given away
-            for place, target in zip(self.places(self.pad(self.x[share])), self.places(into), strict=True):
+            *pairs, (_, last) = zip(self.places(self.pad(self.x[share])), self.places(into), strict=True)
+            for place, target in pairs:
                 given = left * (place == self.y[share])
                 target += given
                 left -= given
+            last += left  # where no other place was the largest, the last one is
             self.keep(into, dx[share])
 
         over_images(give, len(dy))

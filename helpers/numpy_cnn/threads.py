@@ -7,6 +7,7 @@ shares, however many threads there are, and what the shares return comes back in
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,15 +54,32 @@ def one_blas_thread() -> Iterator[None]:
 def over_images(work: Callable[[slice], T], images: int) -> list[T]:
     """Return ``[work(share) for share in shares]``, a share being a slice of ``range(images)``.
 
-    ``work`` runs on several threads at once, so it may write only to its own share of an array; sums over the
-    batch are added up afterwards, from the returned list.
+    ``work`` runs on several threads at once, so it may write only to its own share of an array; sums over the batch
+    are added up afterwards, from the returned list.
     """
     size = -(-images // SHARES)  # ceil
     shares = [slice(start, min(start + size, images)) for start in range(0, images, size)]
+    results: list[T] = [None] * len(shares)
+    waiting = deque(range(len(shares)))
+
+    def take_turns() -> None:
+        # Whoever is free takes the next share, so that a thread that is held up does not hold up the others.
+        while waiting:
+            try:
+                number = waiting.popleft()
+            except IndexError:  # somebody else was quicker
+                return
+            results[number] = work(shares[number])
+
     with one_blas_thread():
-        if _threads == 1 or len(shares) == 1:
-            return [work(share) for share in shares]
-        return list(_executor().map(work, shares))
+        others = [_executor().submit(take_turns) for _ in range(min(_threads, len(shares)) - 1)]
+        try:
+            take_turns()
+        finally:
+            waiting.clear()  # after an error nobody needs the rest
+            for other in others:
+                other.result()
+    return results
 
 
 def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -77,11 +95,11 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def _executor() -> ThreadPoolExecutor:
-    """Return the pool of ``threads()`` workers; a forked process needs a new one, its parent's threads are gone."""
+    """Return the pool of workers beside the calling thread; a forked process needs one of its own."""
     global _pool, _pool_owner
     if _pool is None or _pool_owner != (os.getpid(), _threads):
         if _pool is not None and _pool_owner is not None and _pool_owner[0] == os.getpid():
             _pool.shutdown()
-        _pool = ThreadPoolExecutor(_threads, thread_name_prefix="numpy-cnn")
+        _pool = ThreadPoolExecutor(max(1, _threads - 1), thread_name_prefix="numpy-cnn")
         _pool_owner = (os.getpid(), _threads)
     return _pool

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from helpers.numpy_cnn import checkpoint as checkpoints
 from helpers.numpy_cnn.inputs import Augment, Prepare
@@ -18,8 +18,8 @@ from helpers.numpy_cnn.optimizers import Optimizer
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
-# The learning rate as a multiple of the optimizer's own, given the fraction of the training that is done.
-Schedule = Callable[[float], float]
+# The learning rate as a multiple of the optimizer's own, at a step (from 0) of so many.
+Schedule = Callable[[int, int], float]
 
 
 class Pictures(NamedTuple):
@@ -44,14 +44,22 @@ def as_they_are(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def constant(done: float) -> float:
+def constant(step: int, steps: int) -> float:
     """Return 1: a learning rate that stays."""
     return 1.0
 
 
-def one_cycle(done: float, rise: float = 0.25) -> float:
-    """Return a factor that climbs from 0 to 1 in the first quarter, and falls back to 0 in a straight line."""
-    return done / rise if done < rise else (1 - done) / (1 - rise)
+def one_cycle(step: int, steps: int) -> float:
+    """Return a factor that climbs from 1/25 to 1 in the first three tenths, and falls to nearly 0, both as cosines.
+
+    It is PyTorch's OneCycleLR with its defaults, momentum aside (Smith and Topin, 2018).
+    """
+    peak, last = 0.3 * steps - 1, steps - 1
+    if step <= peak:
+        start, end, way = 1 / 25, 1.0, step / max(peak, 1)
+    else:
+        start, end, way = 1.0, 1 / (25 * 1e4), (step - peak) / max(last - peak, 1)
+    return end + (start - end) * (1 + math.cos(math.pi * way)) / 2
 
 
 def predict(
@@ -191,7 +199,7 @@ class _Training:
             self.diverged = f"the loss was {loss} at step {position + 1} of epoch {epoch + 1}"
             return
         self.network.backward(dlogits)
-        self.optimizer.lr = self.base_lr * self.schedule(len(self.losses) / (self.steps * self.epochs))
+        self.optimizer.lr = self.base_lr * self.schedule(len(self.losses), self.steps * self.epochs)
         self.optimizer.step(self.network)
         self.losses.append(loss)
         self.right.append(int(np.sum(logits.argmax(axis=1) == labels)))

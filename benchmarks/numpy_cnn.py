@@ -1,0 +1,141 @@
+"""R3's network, one training step: NumPy against PyTorch's eager mode, plain loops and the machine's matrix product.
+
+All sides do the same work, in this process, on the same number of threads: forward, loss, backward and one SGD step
+on 64 images of 32x32, float32. They take turns of a few steps, so that whatever else the machine does hits all
+alike, and the fastest step of each counts: it is the one that was disturbed least. ``ratio`` is ours / baseline.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+from torch.nn import functional as F
+
+from helpers import numpy_cnn as cnn
+from helpers.numpy_cnn.stages import LoopConv2d
+from helpers.numpy_cnn.threads import threads, use_threads
+
+BATCH = 64
+SECONDS = 10  # for each number of threads, all sides together
+TURN = 3  # steps; a step before them brings a side's data back into the cache
+LOOP_IMAGES = 2
+
+
+def batch(images: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images (N, 32, 32, 3) and labels (N,)."""
+    draw = np.random.default_rng(0)
+    return draw.standard_normal((images, 32, 32, 3), np.float32), draw.integers(0, 10, images)
+
+
+def numpy_step(network: cnn.Sequential, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    """Return one training step of a NumPy network."""
+    optimizer = cnn.SGD(0.01)
+
+    def step() -> None:
+        _, dlogits = cnn.softmax_cross_entropy(network.train().forward(images), labels)
+        network.backward(dlogits)
+        optimizer.step(network)
+
+    return step
+
+
+def torch_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    """Return one training step of R3's network in PyTorch, eager, as one writes it."""
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(8 * 8 * 128, 10)),
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    x, y = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def loop_step() -> Callable[[], None]:
+    """Return one training step on ``LOOP_IMAGES`` images with convolutions written as loops over their windows."""
+    network = cnn.NETWORKS["r3"]()
+    for position, layer in enumerate(network.layers):
+        if isinstance(layer, cnn.Conv2d):
+            network.layers[position] = LoopConv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.padding)
+            network.layers[position].name = layer.name
+    network.initialise(np.random.default_rng(0))
+    return numpy_step(network, *batch(LOOP_IMAGES))
+
+
+def matrix_product(size: int = 2048) -> Callable[[], None]:
+    """Return the product of two square float32 matrices, which takes 2 size³ operations."""
+    a, out = np.ones((size, size), np.float32), np.empty((size, size), np.float32)
+    return lambda: np.matmul(a, a, out=out)
+
+
+def operations(network: cnn.Sequential) -> int:
+    """Return the floating point operations of one image's training step, convolutions and linear layers alone.
+
+    Forward, weight gradient and input gradient cost the same, two operations for each weight and each output place
+    where it is used. The first layer has no input gradient.
+    """
+    total = 0
+    for layer, row in zip(network.layers, network.table(), strict=True):
+        places = int(np.prod(row["output"][:-1]))
+        weights = layer.parameters["weight"].size if layer.parameters else 0
+        total += 2 * places * weights * (3 if layer.needs_input_gradient else 2)
+    return total
+
+
+def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
+    """Return the time of each side's fastest run, in seconds; they take turns of ``TURN`` until the time is up."""
+    best = [float("inf")] * len(sides)
+    for side in sides:
+        side()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or float("inf") in best:
+        for number, side in enumerate(sides):
+            for _ in range(TURN):
+                began = time.perf_counter()
+                side()
+                best[number] = min(best[number], time.perf_counter() - began)
+    return best
+
+
+def measure() -> list[dict[str, Any]]:
+    """Return the rows of this benchmark, on one thread and on all."""
+    rows = []
+
+    def row(name: str, ours: float, baseline: float, unit: str, count: int) -> None:
+        figures = {
+            "ours": float(f"{ours:.4g}"),
+            "baseline": float(f"{baseline:.4g}"),
+            "ratio": round(ours / baseline, 3),
+        }
+        rows.append({"name": name, **figures, "unit": unit, "device": "cpu", "threads": count})
+
+    network = cnn.NETWORKS["r3"]()
+    gigaflop = BATCH * operations(network) / 1e9
+    available = threads()
+    for count in sorted({1, available}):
+        torch.set_num_threads(count)
+        with use_threads(count), threadpool_limits(count, user_api="blas"):
+            sides = [numpy_step(network, *batch()), torch_step(*batch()), matrix_product()]
+            ours, pytorch, product = fastest(sides, SECONDS)
+        row("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", count)
+        row("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", count)
+        row("numpy / matrix product", gigaflop / ours, 2 * 2048**3 / 1e9 / product, "GFLOP/s", count)
+    with use_threads(available):
+        (loops,) = fastest([loop_step()], 0)
+    row("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", available)
+    return rows
+
+
+if __name__ == "__main__":
+    for line in measure():
+        print(line)

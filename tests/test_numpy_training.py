@@ -1,0 +1,323 @@
+"""Training the NumPy network: it learns, tells how it goes, and survives being killed at any moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import numpy_cnn as cnn
+from helpers.numpy_cnn import checkpoint as checkpoints
+from helpers.numpy_cnn import inputs, training
+from helpers.settings import ROOT
+
+CLASSES = 4
+
+
+def pictures(count, seed=0):
+    """Return uint8 pictures, of noise with one brighter quadrant, which is the class."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, CLASSES, count)
+    images = draw.integers(0, 100, (count, 8, 8, 3), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 60
+    return cnn.Pictures(images, labels)
+
+
+def network(seed=0):
+    return cnn.Sequential(
+        cnn.Conv2d(3, 6, 3, padding=1),
+        cnn.BatchNorm(6),
+        cnn.ReLU(),
+        cnn.MaxPool2d(2),
+        cnn.Flatten(),
+        cnn.Dropout(0.2),
+        cnn.Linear(96, CLASSES, init="xavier"),
+        input_shape=(8, 8, 3),
+        seed=seed,
+    )
+
+
+def train(seed=0, optimizer=None, **options):
+    """Return (network, what fit returned) of a small training with everything that is random switched on."""
+    net = network(seed)
+    chosen = {"epochs": 2, "batch_size": 16, "augment": inputs.mirror, "schedule": training.one_cycle}
+    chosen |= {"progress": False, "seed": seed, "metrics_every": 5} | options
+    prepare = inputs.normaliser([0.3] * 3, [0.2] * 3)
+    result = cnn.fit(net, optimizer or cnn.Adam(0.01), pictures(200), pictures(60, 1), prepare=prepare, **chosen)
+    return net, result
+
+
+def same(a, b):
+    """Assert that two trainings ended with the same weights, statistics and figures, to the last bit."""
+    for name, array in {**a[0].parameters, **a[0].state}.items():
+        assert np.array_equal(array, {**b[0].parameters, **b[0].state}[name]), name
+    assert a[1]["losses"] == b[1]["losses"] and a[1]["metrics"] == b[1]["metrics"]
+    for name, values in a[1]["history"].items():
+        assert name == "seconds" or values == b[1]["history"][name], name
+
+
+def test_it_learns_and_tells_how_it_went():
+    net, result = train(epochs=6, schedule=training.constant, augment=None)
+    history = result["history"]
+    assert list(history) == list(training.HISTORY)
+    assert all(len(values) == 6 for values in history.values()) and history["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert len(result["losses"]) == 6 * (200 // 16) and result["diverged"] is None
+    assert history["validation_accuracy"][-1] > 0.9 and history["train_loss"][-1] < history["train_loss"][0]
+    assert history["train_loss"][1] == pytest.approx(np.mean(result["losses"][12:24]))
+    assert result["metrics"]["step"] == list(range(5, 73, 5))
+    assert result["metrics"]["loss"][1] == pytest.approx(np.mean(result["losses"][5:10]))
+    assert all(0 <= value <= 1 for value in result["metrics"]["accuracy"])
+
+
+def test_the_same_seed_gives_the_same_training_and_another_another():
+    same(train(), train())
+    assert train()[1]["losses"] != train(seed=1)[1]["losses"]
+
+
+def test_every_seed_and_epoch_has_an_order_of_its_own_and_every_step_its_draws():
+    orders = [tuple(training.order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4 and all(sorted(order) == list(range(50)) for order in orders)
+    draws = []
+
+    def augment(images, generator):
+        draws.append(generator.random())
+        return images
+
+    train(augment=augment)
+    first = draws.copy()
+    train(augment=augment)
+    train(augment=augment, seed=1)
+    assert len(first) == 24 and draws[24:48] == first and len(set(draws)) == 48
+
+
+def test_the_losses_are_those_of_a_plain_loop():
+    data, net, optimizer = pictures(50), network(), cnn.SGD(0.1)
+    net.layers[5].p = 0
+    prepare = inputs.normaliser([0.3] * 3, [0.2] * 3)
+    expected = []
+    for epoch in range(2):
+        order = training.order(0, epoch, 50)
+        for start in range(0, 48, 16):
+            batch = order[start : start + 16]
+            logits = net.train().forward(prepare(data.images[batch]))
+            loss, dlogits = cnn.softmax_cross_entropy(logits, data.labels[batch])
+            net.backward(dlogits)
+            optimizer.step(net)
+            expected.append(loss)
+    fresh = network()
+    fresh.layers[5].p = 0
+    result = cnn.fit(fresh, cnn.SGD(0.1), data, prepare=prepare, epochs=2, batch_size=16, progress=False)
+    assert result["losses"] == expected
+    assert "validation_loss" not in result["history"]
+
+
+def test_the_schedule_sets_the_learning_rate_and_leaves_the_optimizer_as_it_was():
+    optimizer, seen = cnn.SGD(0.5), []
+
+    def schedule(*step):
+        seen.append(step)
+        return training.one_cycle(*step)
+
+    _, result = train(optimizer=optimizer, schedule=schedule)
+    assert optimizer.lr == 0.5
+    assert seen == [(step, 24) for step in range(24)]
+    assert result["history"]["lr"] == [0.5 * training.one_cycle(step, 24) for step in (11, 23)]
+
+
+@pytest.mark.parametrize("steps", [10, 24, 1001])
+def test_one_cycle_is_pytorch_s(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, cycle_momentum=False)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert [0.1 * training.one_cycle(step, steps) for step in range(steps)] == pytest.approx(expected, rel=1e-9)
+
+
+def test_evaluation_counts_by_class():
+    net, _ = train(epochs=3)
+    data = pictures(90, 2)
+    prepare = inputs.normaliser([0.3] * 3, [0.2] * 3)
+    seen = cnn.evaluate(net, data, prepare)
+    assert seen.confusion.sum() == 90 and seen.accuracy == seen.confusion.trace() / 90
+    assert np.array_equal(seen.confusion.sum(axis=1), np.bincount(data.labels, minlength=CLASSES))
+    for label in range(CLASSES):
+        right = np.mean(seen.predictions[data.labels == label] == label)
+        assert cnn.classwise_accuracy(seen.confusion)[label] == pytest.approx(right)
+    logits = cnn.predict(net, data.images, prepare)
+    assert seen.loss == pytest.approx(cnn.softmax_cross_entropy(logits, data.labels)[0], rel=1e-5)
+    assert np.array_equal(seen.confidence, cnn.softmax(logits).max(axis=1))
+    # The size of the batches makes no difference in evaluation mode.
+    assert np.allclose(cnn.predict(net, data.images, prepare, batch_size=7), logits, atol=1e-5)
+
+
+def test_progress_goes_to_standard_error_and_only_if_wanted(capsys):
+    train(progress=False)
+    assert capsys.readouterr() == ("", "")
+    train(progress=True)
+    out, err = capsys.readouterr()
+    assert out == "" and "loss=" in err and "24" in err
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # which is what this is about
+def test_a_training_that_diverges_ends_and_says_where():
+    net, result = train(optimizer=cnn.SGD(1e38), schedule=training.constant)
+    assert "the loss was" in result["diverged"] and "of epoch 1" in result["diverged"]
+    assert len(result["losses"]) < 24 and np.isfinite(result["losses"]).all()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [cnn.SGD(0.1, momentum=0.9), cnn.Adam(0.01), cnn.RMSprop(0.01), cnn.Adagrad(0.05)],
+    ids=lambda o: type(o).__name__,
+)
+def test_a_training_interrupted_between_any_two_steps_resumes_to_the_same_bits(tmp_path, optimizer, monkeypatch):
+    make = lambda: type(optimizer)(optimizer.lr, **({"momentum": 0.9} if isinstance(optimizer, cnn.SGD) else {}))  # noqa: E731
+    whole = train(optimizer=make())
+    step = training._Training.step
+    for stop_after in (1, 11, 12, 13, 23):
+        path = tmp_path / f"{stop_after}.npz"
+
+        def interrupted(self, stop_after=stop_after):
+            if len(self.losses) == stop_after:
+                raise KeyboardInterrupt
+            step(self)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training._Training, "step", interrupted)
+            train(optimizer=make(), checkpoint=path, checkpoint_every=1)
+        same(train(optimizer=make(), checkpoint=path, checkpoint_every=1), whole)
+    # One that is finished is read, and takes no further step.
+    same(train(optimizer=make(), checkpoint=path), whole)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, "tests")
+import numpy as np
+from test_numpy_training import train
+from helpers.numpy_cnn import training
+
+step = training._Training.step
+def talking(self):
+    step(self)
+    print(len(self.losses), flush=True)
+training._Training.step = talking
+net, result = train(checkpoint=sys.argv[1], checkpoint_every=3)
+np.savez(sys.argv[2], losses=result["losses"], **net.parameters, **net.state)
+"""
+
+
+def test_a_training_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path, out = tmp_path / "training.npz", tmp_path / "result.npz"
+    arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), str(out)]
+    draw, kills, starts = np.random.default_rng(), 0, []
+    while not out.exists():
+        process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        # The first ten processes are killed after a few steps, at no moment in particular.
+        steps = int(draw.integers(2, 7)) if kills < 10 else 1000
+        for line in process.stdout:
+            starts += [int(line)] if steps > 0 else []
+            steps -= 1
+            if steps == 0:
+                time.sleep(draw.uniform(0, 0.005))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+        process.stdout.close()
+        assert process.wait() in (0, -signal.SIGKILL)
+        assert kills <= 10
+    assert kills >= 4
+    # Nothing half written is left under the checkpoint's name, and the numbers are those of a quiet run.
+    net, result = train()
+    with np.load(out) as killed:
+        assert killed["losses"].tolist() == result["losses"]
+        for name, array in {**net.parameters, **net.state}.items():
+            assert np.array_equal(killed[name], array), name
+
+
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "training.npz"
+    train(checkpoint=path)
+    with pytest.raises(checkpoints.CheckpointError, match=r"another training's: its batch_size was 16, now it is 32"):
+        train(checkpoint=path, batch_size=32)
+    with pytest.raises(checkpoints.CheckpointError, match="its optimizer was .*Adam.*, now it is .*SGD"):
+        train(checkpoint=path, optimizer=cnn.SGD(0.01))
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"not a checkpoint"):
+        path.write_bytes(damaged)
+        with pytest.raises(checkpoints.CheckpointError, match="cannot be read .* move it away to start anew"):
+            train(checkpoint=path)
+        assert path.read_bytes() == damaged
+
+
+def test_a_checkpoint_cannot_smuggle_code_in(tmp_path):
+    path = tmp_path / "training.npz"
+    np.savez(path, about=np.array({"an": "object"}, dtype=object), allow_pickle=True)
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read"):
+        train(checkpoint=path)
+
+
+def test_pictures_are_normalised_as_promised():
+    images = pictures(500).images
+    mean, std = images.mean(axis=(0, 1, 2)) / 255, images.std(axis=(0, 1, 2)) / 255
+    numbers = inputs.normaliser(mean, std)(images)
+    assert numbers.dtype == np.float32 and numbers.shape == images.shape
+    assert np.allclose(numbers.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+    assert np.allclose(numbers.std(axis=(0, 1, 2)), 1, atol=1e-4)
+
+
+def test_mirror_and_shift_move_pictures_whole():
+    images, draw = pictures(400).images, np.random.default_rng(0)
+    mirrored = inputs.mirror(images, draw, 0.5)
+    flipped = [np.array_equal(a, b[:, ::-1]) for a, b in zip(mirrored, images, strict=True)]
+    alone = [np.array_equal(a, b) for a, b in zip(mirrored, images, strict=True)]
+    assert all(a or b for a, b in zip(flipped, alone, strict=True)) and 150 < sum(flipped) < 250
+
+    moved, offsets = inputs.shift(images, draw, 2), set()
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    for picture, around in zip(moved, padded, strict=True):
+        places = [(r, c) for r in range(5) for c in range(5) if np.array_equal(picture, around[r : r + 8, c : c + 8])]
+        assert len(places) == 1
+        offsets |= set(places)
+    assert len(offsets) == 25
+
+
+MEMORY = """
+from pathlib import Path
+import numpy as np
+from helpers import numpy_cnn as cnn
+from helpers.numpy_cnn.inputs import normaliser
+
+images = np.random.default_rng(0).integers(0, 256, (45_000, 32, 32, 3), np.uint8)
+train, validation = (cnn.Pictures(part, np.zeros(len(part), int)) for part in (images, images[:200]))
+train = cnn.Pictures(images[:192], train.labels[:192])
+cnn.fit(cnn.NETWORKS["r3"](), cnn.SGD(0.01), train, validation, epochs=1, progress=False,
+        prepare=normaliser([0.5] * 3, [0.2] * 3))
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak memory in this way")
+def test_r3_trains_on_all_of_cifar10_in_little_memory():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", MEMORY], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 600_000  # kilobytes, with the 45,000 pictures; 1.5 GB are allowed
+
+
+def test_fit_refuses_what_makes_no_sense():
+    with pytest.raises(ValueError, match="200 images and 3 labels"):
+        cnn.fit(network(), cnn.SGD(0.1), cnn.Pictures(pictures(200).images, np.zeros(3, int)), epochs=1)
+    with pytest.raises(ValueError, match="epochs and batch_size must be at least 1, got 0 and 64"):
+        cnn.fit(network(), cnn.SGD(0.1), pictures(4), epochs=0)
