@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from safetensors.torch import load_file, save
 from sklearn.metrics import confusion_matrix
 from torch.nn import functional as F
 
@@ -235,6 +236,9 @@ def train_run(
         metrics |= {f"{name}_{what}": value for what, value in figures.items()}
         if name == "test":
             predictions[name] = kept
+    if experiment.flagship:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
+        atomic_write(weights_path(experiment.key, place.type), save(weights))
     epochs = len(fitted.history["epoch"])
     metrics |= {
         "epochs": epochs,
@@ -265,6 +269,23 @@ def train_run(
 def kind_for(experiment: Experiment, device: str | None) -> str | None:
     """Return the kind of device that ``experiment`` trains on where ``device`` is at hand: NumPy knows CPUs alone."""
     return "cpu" if experiment.engine == "numpy" else device
+
+
+def weights_path(key: str, device: str) -> Path:
+    """Return where the weights of a flagship run are kept: beside the data sets, not in git."""
+    return runs_folder().parent / "weights" / f"{key}-{device}.safetensors"
+
+
+def load_weights(run: Run) -> dict[str, torch.Tensor]:
+    """Return the final weights of a flagship run by name.
+
+    Raises:
+        FileNotFoundError: they were trained on another machine, or the run is no flagship.
+    """
+    path = weights_path(run.content["key"], run.device)
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
+    return load_file(path)
 
 
 def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:

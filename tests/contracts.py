@@ -22,7 +22,7 @@ ANATOMY = (
     "What next",
 )
 # Only these notebooks read the test set, through flagship runs; 01 may show how large it is.
-FLAGSHIP, SIZES = ("03_", "11_", "13_"), ("01_",)
+FLAGSHIP, SIZES = ("02_", "03_", "11_", "13_"), ("01_",)
 LONG, TOO_LONG = 12, 25
 PERSONAL_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|media|content|opt|srv|work)/\w|\b[A-Z]:\\\w")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
@@ -109,7 +109,7 @@ def _source_problems(path: Path, source: str, tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             yield "import *"
         if isinstance(node, ast.keyword) and node.arg == "flagship" and not may_flag:
-            yield "flagship= is for 03, 11 and 13 alone"
+            yield "flagship= is for 02, 03, 11 and 13 alone"
         if isinstance(node, ast.Attribute) and node.attr == "test" and not (may_flag or may_size):
             yield "reads the test split"
         named = isinstance(node, ast.Constant) and isinstance(node.value, str)

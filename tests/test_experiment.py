@@ -27,6 +27,9 @@ from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehear
         ({"batch_size": True}, "positive whole"),
         ({"patience": -1}, "positive whole"),
         ({"seed": -1}, "seed"),
+        ({"engine": "jax"}, "numpy"),
+        ({"engine": "numpy", "model": "r2"}, "r3"),
+        ({"engine": "numpy", "model": "r3", "precision": "bf16"}, "fp32"),
     ],
 )
 def test_nonsense_is_refused_with_the_choices(changes, words):

@@ -10,14 +10,25 @@ from sklearn.metrics import confusion_matrix
 from helpers import record as record_module
 from helpers.data import load
 from helpers.experiment import Experiment
-from helpers.record import read_run, record_path, thin, train_run, write_run
+from helpers.models import build
+from helpers.record import Run, load_weights, read_run, record_path, thin, train_run, write_run
 from helpers.settings import DATA
+from helpers.train import predict
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory):
+    """Keep every record and weight of these tests out of data/."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("data")
+        patch.setattr(record_module, "runs_folder", lambda: folder / "runs")
+        yield folder
+
+
 @pytest.fixture(scope="module")
-def finished():
+def finished(elsewhere):
     return train_run(SMALL, device="cpu", progress=False)
 
 
@@ -42,6 +53,27 @@ def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_
     assert run.confusion["train"].sum() == 256
     assert confidence.min() >= 0.1 and confidence.max() <= 1
     np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
+
+
+def test_a_flagship_run_keeps_weights_that_say_the_same(finished):
+    data, model = load("digits"), build("r4")
+    model.load_state_dict(load_weights(Run(finished)))
+    guesses = predict(model, data.test, data.mean, data.std).argmax(1)
+    assert (guesses.numpy() == Run(finished).predictions["test"][0]).all()
+
+
+def test_missing_weights_are_named(finished):
+    other = Run(finished | {"key": "0" * 16})
+    with pytest.raises(FileNotFoundError, match="0000"):
+        load_weights(other)
+
+
+def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
+    experiment = SMALL.but(engine="numpy", model="r1", epochs=1)
+    write_run(train_run(experiment, device="cuda", progress=False), tmp_path)
+    run = read_run(experiment, "cuda", folder=tmp_path)  # NumPy computes on the CPU wherever it is
+    assert run.device == "cpu" and not run.is_stale() and run.metrics["test_accuracy"] > 0.1
+    load_weights(run)
 
 
 def test_only_a_flagship_run_reads_the_test_set(monkeypatch):
@@ -108,4 +140,4 @@ def test_every_committed_record_is_current_and_none_is_a_rehearsal():
         assert path.stem == experiment.key == content["key"], path
         assert experiment.dataset != "digits", path
         assert content["provenance"]["device"] == path.parent.name, path
-        assert not read_run(experiment, path.parent.name).is_stale(), path
+        assert not read_run(experiment, path.parent.name, folder=DATA / "runs").is_stale(), path

@@ -13,8 +13,8 @@ import numpy as np
 from helpers.numpy_cnn.layers import Layer, initial_weights, total
 from helpers.numpy_cnn.threads import over_images, scratch
 
-# A block's windows should stay in one core's second-level cache (half a megabyte to two, nowadays).
-BLOCK_BYTES = 1 << 20
+# A block's windows should stay in what one core has of the second- and third-level caches.
+BLOCK_BYTES = 2 << 20
 
 Pair = tuple[int, int]
 
@@ -117,41 +117,49 @@ class Conv2d(Layer):
         unrolled block serves both products. A first layer needs no dx; the windows of x are then the cheaper ones.
         """
         self.check_gradient(dy, self.y.shape)
-        dx = self.buffer("dx", self.x.shape, dy.dtype) if self.needs_input_gradient else None
-        work = self._weight_gradient if dx is None else self._both_gradients
-        parts = over_images(lambda share: work(share, dy, dx), len(dy))
-        weight, bias = (sum(gradients[1:], gradients[0]) for gradients in zip(*parts, strict=True))
-        self.gradients = {"weight": weight, "bias": bias}
+        if not self.needs_input_gradient:
+            self._add_up(over_images(lambda share: self._weight_gradient(share, dy), len(dy)))
+            return None
+        dx = self.buffer("dx", self.x.shape, dy.dtype)
+        turned = self.parameters["weight"][::-1, ::-1].transpose(0, 1, 3, 2)  # (kh, kw, out, in)
+        turned = turned.reshape(-1, self.inputs)  # (kh·kw·out, in)
+        self._add_up(over_images(lambda share: self._both_gradients(share, dy, turned, dx), len(dy)))
+        # (in, kh·kw·out) -> (kh, kw, in, out), and turned back by 180°
+        weight = self.gradients["weight"].reshape(self.inputs, *self.kernel, self.outputs)
+        self.gradients["weight"] = np.ascontiguousarray(weight[:, ::-1, ::-1].transpose(1, 2, 0, 3))
         return dx
 
-    def _weight_gradient(self, share: slice, dy: np.ndarray, _: None) -> tuple[np.ndarray, np.ndarray]:
+    def _weight_gradient(self, share: slice, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return one share's part of dW = columns(x)' dy and of db = Σ dy."""
-        weight = np.zeros((self.kernel[0] * self.kernel[1] * self.inputs, self.outputs), dy.dtype)
-        bias = np.zeros(self.outputs, dy.dtype)
+        weight, bias = np.zeros_like(self.parameters["weight"]), np.zeros_like(self.parameters["bias"])
+        weight = weight.reshape(-1, self.outputs)  # (kh·kw·in, out)
         product = scratch("product", weight.shape, dy.dtype)
         unroll = self._windows_of_x(share)
         for block in unroll.blocks(share):
             rows = dy[block].reshape(-1, self.outputs)  # (n·H'·W', out)
             weight += np.matmul(unroll(self.x[block]).T, rows, out=product)  # (kh·kw·in, n·H'·W') @ (n·H'·W', out)
             bias += total(rows)
-        return weight.reshape(*self.kernel, self.inputs, self.outputs), bias
+        return weight.reshape(self.parameters["weight"].shape), bias
 
-    def _both_gradients(self, share: slice, dy: np.ndarray, dx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return one share's part of dW and db, and write its part of dx."""
-        turned = self.parameters["weight"][::-1, ::-1].transpose(0, 1, 3, 2)  # (kh, kw, out, in)
-        turned = turned.reshape(-1, self.inputs)  # (kh·kw·out, in)
-        weight, bias = np.zeros((self.inputs, len(turned)), dy.dtype), np.zeros(self.outputs, dy.dtype)
+    def _both_gradients(
+        self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return one share's part of dW, as (in, kh·kw·out), still turned, and of db, and write its part of dx."""
+        weight, bias = np.zeros(turned.T.shape, dy.dtype), np.zeros_like(self.parameters["bias"])
         product = scratch("product", weight.shape, dy.dtype)
         unroll = self._windows_of_dy(share, dy)
         for block in unroll.blocks(share):
             columns = unroll(dy[block])  # (n·H·W, kh·kw·out): a window for each pixel of x
-            bias += total(dy[block])
             np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
             rows = self.x[block].reshape(-1, self.inputs)  # (n·H·W, in)
             weight += np.matmul(rows.T, columns, out=product)  # (in, n·H·W) @ (n·H·W, kh·kw·out)
-        # (in, kh·kw·out) -> (kh, kw, in, out), and turned back by 180°
-        weight = weight.reshape(self.inputs, *self.kernel, self.outputs)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
+            bias += total(dy[block])
         return weight, bias
+
+    def _add_up(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Make the gradients the sums of what the shares found, in their order."""
+        weights, biases = zip(*parts, strict=True)
+        self.gradients = {"weight": sum(weights[1:], weights[0]), "bias": sum(biases[1:], biases[0])}
 
     def _windows_of_x(self, share: slice) -> "Unroll":
         """Return what unrolls x: a row of kh·kw·in numbers for each output pixel."""

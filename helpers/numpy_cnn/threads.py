@@ -1,8 +1,8 @@
 """One piece of work over the images of a batch, shared among threads, with sums that never change.
 
 NumPy lets go of Python's lock inside its matrix products and its elementwise loops, so plain threads run side
-by side. Two habits keep the numbers the same on any machine: a batch is always cut into the same eight
-shares, however many threads there are, and what the shares return comes back in their order.
+by side. Two habits keep the numbers the same on any machine: a batch is always cut into the same shares, however
+many threads there are, and what the shares return comes back in their order.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-SHARES = 8
+SHARES = 4  # each costs a little; more of them would let more threads work
 
 T = TypeVar("T")
 _blas = ThreadpoolController().select(user_api="blas")
