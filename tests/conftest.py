@@ -3,8 +3,8 @@
 import os
 import socket
 
-# Before torch is imported: tests run two at a time, each with a thread of its own.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch is imported: tests run two at a time, each with one thread. More would wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("COURSE_SMOKE", None)
 

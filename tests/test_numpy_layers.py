@@ -39,15 +39,6 @@ POOLS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    # These arrays are small: more threads only wait for each other, for long where the machine is busy.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rng(seed=0):
     return np.random.default_rng(seed)
 

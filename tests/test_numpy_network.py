@@ -7,17 +7,9 @@ from numpy_twin import to_numpy, to_torch, twin, weight_to_torch
 from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
+from helpers.numpy_cnn import training
 from helpers.numpy_cnn.check import numeric_gradient, relative_error
 from helpers.numpy_cnn.threads import use_threads
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    # These arrays are small: more threads only wait for each other, for long where the machine is busy.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rng(seed=0):
@@ -247,3 +239,15 @@ def test_weights_of_another_network_are_refused():
         small.load(large.parameters)
     with pytest.raises(ValueError, match="bias stand on one side only|fc1.bias"):
         small.load({"fc1.weight": small.parameters["fc1.weight"]})
+
+
+@pytest.mark.parametrize("steps", [10, 24, 1001])
+def test_one_cycle_is_pytorch_s(steps):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, cycle_momentum=False)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert [0.1 * training.one_cycle(step, steps) for step in range(steps)] == pytest.approx(expected, rel=1e-9)

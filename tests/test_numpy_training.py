@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from helpers import numpy_cnn as cnn
 from helpers.numpy_cnn import checkpoint as checkpoints
@@ -132,18 +131,6 @@ def test_the_schedule_sets_the_learning_rate_and_leaves_the_optimizer_as_it_was(
     assert result["history"]["lr"] == [0.5 * training.one_cycle(step, 24) for step in (11, 23)]
 
 
-@pytest.mark.parametrize("steps", [10, 24, 1001])
-def test_one_cycle_is_pytorch_s(steps):
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, cycle_momentum=False)
-    expected = []
-    for _ in range(steps):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert [0.1 * training.one_cycle(step, steps) for step in range(steps)] == pytest.approx(expected, rel=1e-9)
-
-
 def test_evaluation_counts_by_class():
     net, _ = train(epochs=3)
     data = pictures(90, 2)
@@ -202,18 +189,19 @@ def test_a_training_interrupted_between_any_two_steps_resumes_to_the_same_bits(t
 
 
 SCRIPT = """
-import sys
+import sys, time
 sys.path.insert(0, "tests")
 import numpy as np
 from test_numpy_training import train
 from helpers.numpy_cnn import training
 
 step = training._Training.step
-def talking(self):
+def slow_and_talking(self):
     step(self)
     print(len(self.losses), flush=True)
-training._Training.step = talking
-net, result = train(checkpoint=sys.argv[1], checkpoint_every=3)
+    time.sleep(0.005)  # so that a kill finds it in the step, in the checkpoint or in between
+training._Training.step = slow_and_talking
+net, result = train(checkpoint=sys.argv[1], checkpoint_every=2, epochs=6)
 np.savez(sys.argv[2], losses=result["losses"], **net.parameters, **net.state)
 """
 
@@ -222,25 +210,22 @@ def test_a_training_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     path, out = tmp_path / "training.npz", tmp_path / "result.npz"
     arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), str(out)]
-    draw, kills, starts = np.random.default_rng(), 0, []
+    draw, kills = np.random.default_rng(), 0
     while not out.exists():
         process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        # The first ten processes are killed after a few steps, at no moment in particular.
-        steps = int(draw.integers(2, 7)) if kills < 10 else 1000
-        for line in process.stdout:
-            starts += [int(line)] if steps > 0 else []
-            steps -= 1
-            if steps == 0:
-                time.sleep(draw.uniform(0, 0.005))
-                process.send_signal(signal.SIGKILL)
+        # Ten processes are killed a moment after one of their first steps, and the next may finish.
+        last = int(draw.integers(1, 5)) if kills < 10 else None
+        for count, _ in enumerate(process.stdout, 1):
+            if count == last:
+                time.sleep(draw.uniform(0, 0.01))
+                process.kill()
                 kills += 1
                 break
         process.stdout.close()
         assert process.wait() in (0, -signal.SIGKILL)
-        assert kills <= 10
-    assert kills >= 4
+    assert kills >= 5  # all ten, unless the test itself was held up for long
     # Nothing half written is left under the checkpoint's name, and the numbers are those of a quiet run.
-    net, result = train()
+    net, result = train(epochs=6)
     with np.load(out) as killed:
         assert killed["losses"].tolist() == result["losses"]
         for name, array in {**net.parameters, **net.state}.items():

@@ -20,14 +20,6 @@ from helpers.train import criterion, fit, normalise, predict, training_split
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def plain_loop(experiment, data, optimizer_class, epochs):
     """Return the losses of the loop that a textbook would write, given the same initial weights and order."""
     torch.manual_seed(experiment.seed)

@@ -85,7 +85,7 @@ def over_images(work: Callable[[slice], T], images: int) -> list[T]:
 def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return this thread's array for ``slot``, with whatever it last held; valid until the slot is asked for again.
 
-    All layers work in the same few hundred kilobytes, which therefore stay in the processor's cache.
+    All layers work in the same few megabytes, most of which therefore stay in the processor's cache.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = _local.__dict__.get(slot)
