@@ -82,6 +82,8 @@ class Experiment:
     ``"crop:4 hflip:0.5"`` (:mod:`helpers.augment`). ``patience=n`` stops after n epochs without a better
     validation accuracy and keeps the best weights; without it the last weights count. ``train_size`` trains on a
     stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
+    ``averaging=d`` keeps, beside the trained weights, their exponential moving average over the steps with decay d, and
+    that average is the result; training itself stays as it is.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
 
     Raises:
@@ -107,6 +109,7 @@ class Experiment:
     seed: int = 0
     flagship: bool = False
     engine: str = "torch"
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
@@ -132,6 +135,10 @@ class Experiment:
             raise ValueError(f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: give 0 or a positive whole number")
+        if isinstance(self.averaging, bool) or not 0 <= self.averaging < 1:
+            raise ValueError(
+                f"averaging={self.averaging!r}: give a decay of at least 0 (off) and below 1, such as 0.999"
+            )
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
         if self.engine == "numpy":

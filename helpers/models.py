@@ -15,9 +15,19 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from helpers.model_parts import (
+    ACTIVATIONS,
+    BLOCKS,
+    POOLS,
+    chain,
+    choice,
+    probability,
+    side_left,
+    switch,
+    three_kernels,
+)
+
 MODELS: dict[str, Callable[..., nn.Sequential]] = {}
-ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-POOLS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
 def register(name: str) -> Callable:
@@ -59,10 +69,10 @@ def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: boo
 
     Our reading: channels, kernels, no padding and the width of the hidden layer are those of R0's final net.
     """
-    k1, k2, k3 = _kernels(kernels)
+    k1, k2, k3 = three_kernels(kernels)
     side = (((32 - k1 + 1) // 2 - k2 + 1) // 2 - k3 + 1) // 2  # 2 with 3x3 kernels
-    bn = _switch("batch_norm", batch_norm)
-    return _net(
+    bn = switch("batch_norm", batch_norm)
+    return chain(
         conv1=nn.Conv2d(3, 6, k1),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
         bn1=nn.BatchNorm2d(6) if bn else None,
         relu1=nn.ReLU(),
@@ -76,7 +86,7 @@ def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: boo
         relu3=nn.ReLU(),
         pool3=nn.MaxPool2d(2),  # -> (N, 16, 2, 2)
         flatten=nn.Flatten(),  # -> (N, 64)
-        fc1=nn.Linear(16 * _side(side, kernels) ** 2, 256),  # -> (N, 256)
+        fc1=nn.Linear(16 * side_left(side, kernels) ** 2, 256),  # -> (N, 256)
         fc1_relu=nn.ReLU(),
         logits=nn.Linear(256, classes),  # -> (N, classes)
     )
@@ -88,10 +98,10 @@ def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: b
 
     Published: that one was removed. Our reading: the first, as R0 names the second as the next to go.
     """
-    k1, k2, k3 = _kernels(kernels)
+    k1, k2, k3 = three_kernels(kernels)
     side = ((32 - k1 + 1 - k2 + 1) // 2 - k3 + 1) // 2  # 6 with 3x3 kernels
-    bn = _switch("batch_norm", batch_norm)
-    return _net(
+    bn = switch("batch_norm", batch_norm)
+    return chain(
         conv1=nn.Conv2d(3, 6, k1),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
         bn1=nn.BatchNorm2d(6) if bn else None,
         relu1=nn.ReLU(),
@@ -104,19 +114,21 @@ def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: b
         relu3=nn.ReLU(),
         pool3=nn.MaxPool2d(2),  # -> (N, 16, 6, 6)
         flatten=nn.Flatten(),  # -> (N, 576)
-        fc1=nn.Linear(16 * _side(side, kernels) ** 2, 256),  # -> (N, 256)
+        fc1=nn.Linear(16 * side_left(side, kernels) ** 2, 256),  # -> (N, 256)
         fc1_relu=nn.ReLU(),
         logits=nn.Linear(256, classes),  # -> (N, classes)
     )
 
 
 @register("r0-final")
-def r0_final(classes: int) -> nn.Sequential:
+def r0_final(classes: int, *, fc2: bool = True) -> nn.Sequential:
     """Return R0's final net, every size as published; its latent is ``flatten``, of 2704 dimensions.
 
-    Our reading: ReLU between the fully connected layers, which R0 does not mention.
+    Our reading: ReLU between the fully connected layers, which R0 does not mention. ``fc2=False`` is the net before
+    R0's last step, a third fully connected layer.
     """
-    return _net(
+    third = switch("fc2", fc2)
+    return chain(
         conv1=nn.Conv2d(3, 6, 3),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
         bn1=nn.BatchNorm2d(6),
         relu1=nn.ReLU(),
@@ -130,9 +142,9 @@ def r0_final(classes: int) -> nn.Sequential:
         flatten=nn.Flatten(),  # -> (N, 2704)
         fc1=nn.Linear(16 * 13 * 13, 256),  # -> (N, 256)
         fc1_relu=nn.ReLU(),
-        fc2=nn.Linear(256, 32),  # -> (N, 32)
-        fc2_relu=nn.ReLU(),
-        logits=nn.Linear(32, classes),  # -> (N, classes)
+        fc2=nn.Linear(256, 32) if third else None,  # -> (N, 32)
+        fc2_relu=nn.ReLU() if third else None,
+        logits=nn.Linear(32 if third else 256, classes),  # -> (N, classes)
     )
 
 
@@ -143,7 +155,7 @@ def r1(classes: int) -> nn.Sequential:
     Published: "126K parameters". Our reading: three convolutions of 16, 32 and 64 channels, each before a
     max pool, and one hidden layer, whose 99 units bring the total nearest to 126,000.
     """
-    return _net(
+    return chain(
         conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
         relu1=nn.ReLU(),
         pool1=nn.MaxPool2d(2),  # -> (N, 16, 16, 16)
@@ -169,16 +181,31 @@ def r2(
     dropout: float = 0.1,
     activation: str = "relu",
     pool: str = "avg",
+    blocks: str = "none",
 ) -> nn.Sequential:
     """Return R2's three-convolution net; the options are the choices that R2 compared.
 
     Published: channels, kernels, batch norm before each activation, average pools, 2048-512-128-10, dropout
     of 0.1 or none. Our reading: dropout acts on the activations of both hidden fully connected layers, and
     ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
+    ``blocks`` is ours: two more convolutions after the second and the third pool, in a row ("plain") or as what is
+    added to their input ("residual"), which R2 argued about.
     """
-    k1, k2, k3 = _kernels(kernels)
-    bn, drop = _switch("batch_norm", batch_norm), _probability("dropout", dropout)
-    act, halve = _choice("activation", activation, ACTIVATIONS), _choice("pool", pool, POOLS)
+    k1, k2, k3 = three_kernels(kernels)
+    bn, drop = switch("batch_norm", batch_norm), probability("dropout", dropout)
+    act, halve = choice("activation", activation, ACTIVATIONS), choice("pool", pool, POOLS)
+    wrap = choice("blocks", blocks, BLOCKS)
+
+    def block(channels: int) -> nn.Module | None:  # keeps (N, channels, H, W)
+        convolutions = {
+            "conv1": nn.Conv2d(channels, channels, 3, padding=1),
+            "bn1": nn.BatchNorm2d(channels) if bn else None,
+            activation: act(),
+            "conv2": nn.Conv2d(channels, channels, 3, padding=1),
+            "bn2": nn.BatchNorm2d(channels) if bn else None,
+        }
+        return wrap(chain(**convolutions)) if wrap else None
+
     layers = {
         "conv1": nn.Conv2d(3, 32, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
         "bn1": nn.BatchNorm2d(32) if bn else None,
@@ -188,10 +215,14 @@ def r2(
         "bn2": nn.BatchNorm2d(64) if bn else None,
         f"{activation}2": act(),
         "pool2": halve(2),  # -> (N, 64, 8, 8)
+        "block2": block(64),
+        f"block2_{activation}": act() if wrap else None,
         "conv3": nn.Conv2d(64, 128, k3, padding=k3 // 2),  # -> (N, 128, 8, 8)
         "bn3": nn.BatchNorm2d(128) if bn else None,
         f"{activation}3": act(),
         "pool3": halve(2),  # -> (N, 128, 4, 4)
+        "block3": block(128),
+        f"block3_{activation}": act() if wrap else None,
         "flatten": nn.Flatten(),  # -> (N, 2048)
         "fc1": nn.Linear(128 * 4 * 4, 512),  # -> (N, 512)
         "fc1_bn": nn.BatchNorm1d(512) if bn else None,
@@ -203,7 +234,7 @@ def r2(
         "fc2_dropout": nn.Dropout(drop) if drop else None,
         "logits": nn.Linear(128, classes),  # -> (N, classes)
     }
-    return _net(**layers)
+    return chain(**layers)
 
 
 @register("r3")
@@ -212,7 +243,7 @@ def r3(classes: int) -> nn.Sequential:
 
     Published: the layers and their order. Our reading: padding that keeps height and width.
     """
-    return _net(
+    return chain(
         conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
         relu1=nn.ReLU(),
         conv2=nn.Conv2d(16, 32, 3, padding=1),  # -> (N, 32, 32, 32)
@@ -231,7 +262,7 @@ def r3(classes: int) -> nn.Sequential:
 @register("r3-norm")
 def r3_norm(classes: int) -> nn.Sequential:
     """Return R3's net with batch norm before each ReLU and a third pool, after the third convolution."""
-    return _net(
+    return chain(
         conv1=nn.Conv2d(3, 16, 3, padding=1),  # (N, 3, 32, 32) -> (N, 16, 32, 32)
         bn1=nn.BatchNorm2d(16),
         relu1=nn.ReLU(),
@@ -258,7 +289,7 @@ def r4(classes: int) -> nn.Sequential:
 
     Our reading: no padding, which 576 = 16 * 6 * 6 implies, and leaky ReLU after both hidden layers.
     """
-    return _net(
+    return chain(
         conv1=nn.Conv2d(3, 6, 3),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
         leaky_relu1=nn.LeakyReLU(),
         pool1=nn.MaxPool2d(2),  # -> (N, 6, 15, 15)
@@ -274,48 +305,3 @@ def r4(classes: int) -> nn.Sequential:
         fc2_leaky_relu=nn.LeakyReLU(),
         logits=nn.Linear(84, classes),  # -> (N, classes)
     )
-
-
-def _net(**layers: nn.Module | None) -> nn.Sequential:
-    """Return the layers in a row, under their names; those that are None are left out."""
-    net = nn.Sequential()
-    for name, layer in layers.items():
-        if layer is not None:
-            net.add_module(name, layer)
-    return net
-
-
-def _kernels(kernels: Sequence[int]) -> tuple[int, ...]:
-    """Return the three kernel sizes, or say what is wrong with them."""
-    sizes = tuple(kernels) if isinstance(kernels, list | tuple) else ()
-    if len(sizes) != 3 or not all(type(k) is int and k > 0 and k % 2 for k in sizes):
-        raise ValueError(f"kernels is {kernels!r}; give three odd whole numbers, such as (5, 3, 3)")
-    return sizes
-
-
-def _side(side: int, kernels: Sequence[int]) -> int:
-    """Return the side of the last feature map, or say that nothing of the image is left."""
-    if side < 1:
-        raise ValueError(f"kernels {tuple(kernels)} leave nothing of a 32x32 image; choose smaller ones")
-    return side
-
-
-def _switch(option: str, value: bool) -> bool:
-    """Return a boolean option, or refuse what is not one."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{option} is {value!r}; choose True or False")
-    return value
-
-
-def _probability(option: str, value: float) -> float:
-    """Return a probability below 1, or refuse what is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{option} is {value!r}; choose a number of at least 0 (off) and below 1")
-    return value
-
-
-def _choice(option: str, value: str, choices: dict[str, type]) -> type:
-    """Return the layer type that an option names, or list the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{option} is {value!r}; choose one of: {', '.join(choices)}")
-    return choices[value]

@@ -24,6 +24,12 @@ from helpers.record import record_path, train_run, write_run
 from helpers.settings import DATA, ROOT, runs_folder, smoke
 
 ATTEMPTS = 2
+# glibc otherwise gives every large tensor back to the system and asks for it again at each step, a page at a time.
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 # A GPU is shared by this many of the course's small runs: one alone leaves most of it idle.
 RUNS_PER_GPU = 8
 
@@ -69,7 +75,7 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
         RuntimeError: the process failed or was killed ``ATTEMPTS`` times; the message ends in its last words.
     """
     environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | KEEP_MEMORY
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="course-run-") as folder:
         out = Path(folder) / "record.json"

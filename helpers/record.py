@@ -21,6 +21,7 @@ from sklearn.metrics import confusion_matrix
 from torch.nn import functional as F
 
 from helpers import numpy_train
+from helpers.calibration import expected_calibration_error, reliability
 from helpers.data import Dataset, Split
 from helpers.data import load as load_data
 from helpers.experiment import Experiment
@@ -100,6 +101,11 @@ class Run:
     def confusion(self) -> dict[str, np.ndarray]:
         """Return a (K, K) array of counts per split, rows: true class, columns: prediction."""
         return {split: np.array(matrix) for split, matrix in self.content["confusion"].items()}
+
+    @property
+    def calibration(self) -> dict[str, dict[str, list[Any]]]:
+        """Return a :func:`helpers.calibration.reliability` curve per split."""
+        return self.content["calibration"]
 
     @property
     def predictions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -190,18 +196,23 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> tuple[dict[str, float], list[list[int]], dict]:
-    """Return loss and accuracy, the confusion matrix and the packed predictions of ``split``, final weights."""
+def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> dict[str, Any]:
+    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``."""
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
     confidence = F.softmax(logits, dim=1).amax(1).nan_to_num()
+    curve = reliability(confidence.clamp(0, 1).numpy(), (guesses == labels).numpy())
     figures = {
         "loss": loss(logits, labels).item(),
         "accuracy": (guesses == labels).float().mean().item(),
+        "calibration_error": expected_calibration_error(curve),
     }
-    matrix = confusion_matrix(labels, guesses, labels=range(len(data.classes))).tolist()
-    kept = {"labels": _pack(guesses.numpy()), "confidence": _pack((confidence * 255).round().numpy())}
-    return figures, matrix, kept
+    return {
+        "figures": figures,
+        "confusion": confusion_matrix(labels, guesses, labels=range(len(data.classes))).tolist(),
+        "calibration": curve,
+        "predictions": {"labels": _pack(guesses.numpy()), "confidence": _pack((confidence * 255).round().numpy())},
+    }
 
 
 def train_run(
@@ -229,13 +240,8 @@ def train_run(
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
         splits["test"] = data.test
-    metrics: dict[str, float] = {}
-    confusion, predictions = {}, {}
-    for name, split in splits.items():
-        figures, confusion[name], kept = _judge(fitted, data, split, loss)
-        metrics |= {f"{name}_{what}": value for what, value in figures.items()}
-        if name == "test":
-            predictions[name] = kept
+    judged = {name: _judge(fitted, data, split, loss) for name, split in splits.items()}
+    metrics = {f"{name}_{what}": value for name, judge in judged.items() for what, value in judge["figures"].items()}
     if experiment.flagship:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
         atomic_write(weights_path(experiment.key, place.type), save(weights))
@@ -256,8 +262,9 @@ def train_run(
         "metrics": metrics,
         "history": fitted.history,
         "iterations": thin(fitted.losses),
-        "confusion": confusion,
-        "predictions": predictions,
+        "confusion": {name: judge["confusion"] for name, judge in judged.items()},
+        "calibration": {name: judge["calibration"] for name, judge in judged.items()},
+        "predictions": {name: judge["predictions"] for name, judge in judged.items() if name == "test"},
         "diverged": fitted.diverged,
         "structure": layer_table(fitted.model.to("cpu"), shape),
         "structure_hash": structure_hash(fitted.model),

@@ -177,3 +177,15 @@ def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
 def seconds_recorded(runs: Sequence[Run]) -> float:
     """Return the training time of ``runs`` together, in seconds."""
     return float(np.sum([run.metrics["training_seconds"] for run in runs]))
+
+
+def first_recorded(*studies: Study, jobs: int = 1) -> Runs:
+    """Return the runs of the first study that is recorded with enough seeds, or else of the last, trained if need be.
+
+    For one question at several scales, the largest first: a reader sees the best evidence that there is.
+    """
+    for study in studies[:-1]:
+        enough = min(len(study.seeds), LEAST_SEEDS)
+        if max(len(study.recorded_seeds(kind)) for kind in DEVICES) >= enough:
+            return study.runs(jobs)
+    return studies[-1].runs(jobs)

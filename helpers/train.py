@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from helpers import checkpoint
@@ -45,8 +46,9 @@ class Fit:
     """A trained network and how it came about.
 
     ``history`` has one value per epoch under each name of ``HISTORY``; losses are means over images, accuracies
-    fractions, the training figures those of the augmented images as they were learned from. ``losses`` has one
-    value per step. ``diverged`` says where and why training stopped, if it had to.
+    fractions, the training figures those of the augmented images as they were learned from. Where weights are averaged,
+    the average's figures stand beside them under ``averaged_...``. ``losses`` has one value per step. ``diverged`` says
+    where and why training stopped, if it had to.
     """
 
     model: nn.Module
@@ -138,6 +140,13 @@ def _schedule(experiment: Experiment, optimizer: torch.optim.Optimizer, steps: i
     return SCHEDULES[experiment.schedule](optimizer, **options)
 
 
+def _average(experiment: Experiment, model: nn.Module) -> AveragedModel | None:
+    """Return the moving average of ``model``'s weights and batch-norm statistics, if the experiment wants it."""
+    if not experiment.averaging:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(experiment.averaging), use_buffers=True)
+
+
 class Trainer:
     """The state of one run between two steps; :func:`fit` drives it."""
 
@@ -157,6 +166,7 @@ class Trainer:
         self.schedule = _schedule(experiment, self.optimizer, self.steps)
         self.augment = augmentation(experiment.augmentation)
         self.loss = criterion(experiment, len(data.classes))
+        self.average = _average(experiment, self.model)
 
         if compiled is None:
             cost = sum(row["multiply_adds"] for row in layer_table(self.model, self.train.images.shape[1:]))
@@ -184,6 +194,8 @@ class Trainer:
         self.optimizer.step()
         if self.experiment.schedule in PER_STEP_SCHEDULES:
             self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return loss.detach(), right
 
     def epoch(self, number: int, bar: Any) -> None:
@@ -213,22 +225,28 @@ class Trainer:
                 self._look(losses[: step + 1], number)
             bar.update()
         self.fit.losses += losses.tolist()
-        logits = predict(self.model, self.validation, self.mean, self.std)
-        labels = self.validation.labels.cpu()
         row = {
             "epoch": number,
             "lr": lr,
             "train_loss": losses.mean().item(),
             "train_accuracy": right.item() / (self.steps * self.batch),
-            "validation_loss": self.loss(logits, labels).item(),
-            "validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
+            **self._validate(self.model, ""),
+            **(self._validate(self.average.module, "averaged_") if self.average is not None else {}),
             "seconds": time.perf_counter() - began,
         }
         for name, value in row.items():
-            self.fit.history[name].append(value)
+            self.fit.history.setdefault(name, []).append(value)
         if self.schedule is not None and self.experiment.schedule not in PER_STEP_SCHEDULES:
             plateau = self.experiment.schedule == "ReduceLROnPlateau"
             self.schedule.step(row["validation_loss"]) if plateau else self.schedule.step()
+
+    def _validate(self, model: nn.Module, prefix: str) -> dict[str, float]:
+        logits = predict(model, self.validation, self.mean, self.std)
+        labels = self.validation.labels.cpu()
+        return {
+            f"{prefix}validation_loss": self.loss(logits, labels).item(),
+            f"{prefix}validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
+        }
 
     def _look(self, losses: Tensor, epoch: int) -> None:
         finite = losses.isfinite()
@@ -238,13 +256,15 @@ class Trainer:
 
     def remember_best(self) -> bool:
         """Keep the weights if this epoch's validation accuracy is the best yet; return whether patience has run out."""
-        accuracies, patience = self.fit.history["validation_accuracy"], self.experiment.patience
+        judged = self.model if self.average is None else self.average.module
+        name = "validation_accuracy" if self.average is None else "averaged_validation_accuracy"
+        accuracies, patience = self.fit.history[name], self.experiment.patience
         best = max(range(len(accuracies)), key=accuracies.__getitem__) + 1  # the first of equals
         if patience is None:
             self.fit.best_epoch = len(accuracies)
             return False
         if best == len(accuracies):
-            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best = {name: value.clone() for name, value in judged.state_dict().items()}
         self.fit.best_epoch = best
         return len(accuracies) - best >= patience
 
@@ -253,6 +273,7 @@ class Trainer:
         return {
             "structure": self.structure,
             "model": self.model.state_dict(),
+            "average": self.average and self.average.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule and self.schedule.state_dict(),
@@ -267,6 +288,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.best, self.fit.best_epoch = state["best"], state["best_epoch"]
         self.fit.history, self.fit.losses = state["history"], state["losses"]
 
@@ -314,4 +337,6 @@ def fit(
                 checkpoint.save(checkpoint_path, trainer.state())
     if trainer.best is not None:
         trainer.model.load_state_dict(trainer.best)
+    elif trainer.average is not None:
+        trainer.model.load_state_dict(trainer.average.module.state_dict())
     return fitted

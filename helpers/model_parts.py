@@ -1,0 +1,82 @@
+"""What the networks are put together from: blocks, layers by name, and checks of a network's options."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+POOLS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+
+class Add(nn.Module):
+    """The sum of two branches, as a layer of its own, so that a net's table and structure show it."""
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return one + other, of the same shape."""
+        return one + other
+
+
+class Residual(nn.Module):
+    """Layers that learn what to add to their input: x + body(x), of x's shape (He et al., 2015)."""
+
+    def __init__(self, body: nn.Sequential) -> None:
+        """Take the layers between input and sum; they must keep the shape."""
+        super().__init__()
+        self.body, self.add = body, Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + body(x), (N, C, H, W) like x."""
+        return self.add(x, self.body(x))
+
+
+BLOCKS: dict[str, Callable[[nn.Sequential], nn.Module] | None] = {
+    "none": None,
+    "plain": lambda body: body,
+    "residual": Residual,
+}
+
+
+def chain(**layers: nn.Module | None) -> nn.Sequential:
+    """Return the layers in a row, under their names; those that are None are left out."""
+    net = nn.Sequential()
+    for name, layer in layers.items():
+        if layer is not None:
+            net.add_module(name, layer)
+    return net
+
+
+def three_kernels(kernels: Sequence[int]) -> tuple[int, ...]:
+    """Return the three kernel sizes, or say what is wrong with them."""
+    sizes = tuple(kernels) if isinstance(kernels, list | tuple) else ()
+    if len(sizes) != 3 or not all(type(k) is int and k > 0 and k % 2 for k in sizes):
+        raise ValueError(f"kernels is {kernels!r}; give three odd whole numbers, such as (5, 3, 3)")
+    return sizes
+
+
+def side_left(side: int, kernels: Sequence[int]) -> int:
+    """Return the side of the last feature map, or say that nothing of the image is left."""
+    if side < 1:
+        raise ValueError(f"kernels {tuple(kernels)} leave nothing of a 32x32 image; choose smaller ones")
+    return side
+
+
+def switch(option: str, value: bool) -> bool:
+    """Return a boolean option, or refuse what is not one."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{option} is {value!r}; choose True or False")
+    return value
+
+
+def probability(option: str, value: float) -> float:
+    """Return a probability below 1, or refuse what is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{option} is {value!r}; choose a number of at least 0 (off) and below 1")
+    return value
+
+
+def choice(option: str, value: str, choices: dict[str, Any]) -> Any:
+    """Return what an option names, such as a type of layer, or list the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{option} is {value!r}; choose one of: {', '.join(choices)}")
+    return choices[value]
