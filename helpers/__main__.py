@@ -134,11 +134,10 @@ def _refresh_readme() -> None:
     times = {}
     for name, studies in studies_by_notebook().items():
         experiments = {e for study in studies for _, e in study.experiments()}
-        for device in DEVICES:
-            runs = [run for e in experiments if (run := read_run(e, device))]
-            if runs:
-                hours = sum(run.metrics["training_seconds"] for run in runs) / 3600
-                times[name] = " + ".join(filter(None, [times.get(name), f"{hours:.1f} h {device.upper()}"]))
+        found = [run for e in experiments for device in DEVICES if (run := read_run(e, device))]
+        runs = {(run.content["key"], run.device): run for run in found}.values()  # NumPy's run answers to both kinds
+        hours = {kind: sum(r.metrics["training_seconds"] for r in runs if r.device == kind) / 3600 for kind in DEVICES}
+        times[name] = " + ".join(f"{hours[kind]:.1f} h {kind.upper()}" for kind in DEVICES if hours[kind])
     fill(ROOT / "README.md", "results", overview(times))
     comparison = settings.GENERATED / "tables" / "03-comparison.md"
     if comparison.is_file():

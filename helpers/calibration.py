@@ -14,13 +14,17 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     without predictions has zeros. Source: Guo et al., On Calibration of Modern Neural Networks (2017).
 
     Raises:
-        ValueError: the arrays differ in length, or a confidence is no probability.
+        ValueError: the arrays differ in length, a confidence is no probability, or ``right`` is not true or false.
     """
     confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     if confidence.shape != right.shape or confidence.ndim != 1:
         raise ValueError(f"confidence {confidence.shape} and right {right.shape} must be rows of one length")
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("a confidence lies outside 0 to 1; give probabilities, not logits")
+    if not ((right == 0) | (right == 1)).all():
+        raise ValueError("right has other values than true and false; give prediction == label, not the labels")
+    if type(bins) is not int or bins < 1:
+        raise ValueError(f"bins={bins!r}: give a positive whole number")
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     each = np.maximum(count, 1)

@@ -1,17 +1,20 @@
 """What the runs allow one to say: intervals and verdicts, computed, never asserted."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from helpers.study import Runs
 
 LEVEL = 0.95
 # Figures where less is better.
-LESS_IS_BETTER = ("loss", "seconds", "parameters", "epochs")
+LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
+# Shares of images, which are told in percent, and their differences in points.
+SHARES = ("accuracy", "calibration_error")
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
@@ -60,8 +63,8 @@ class Verdict:
         return "\n".join(self.sentence(difference) for difference in self.differences)
 
     def sentence(self, d: Difference) -> str:
-        """Return one difference in words; accuracies in percentage points."""
-        points = self.metric.endswith("accuracy")
+        """Return one difference in words; accuracies and calibration errors in percentage points."""
+        points = self.metric.endswith(SHARES)
         scale, unit = (100, " points") if points else (1, "")
         low, high, size = scale * d.low, scale * d.high, scale * abs(d.mean)
         if not d.separable:
@@ -75,32 +78,44 @@ class Verdict:
         return f"{first} above {second} by {size:.2f}{unit}, {self.level:.0%} interval [{low:.2f}, {high:.2f}]"
 
 
-def compare(runs: Runs, metric: str, against: str | None = None, level: float = LEVEL) -> Verdict:
+def compare(runs: Runs, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL) -> Verdict:
     """Return the paired differences of ``metric`` between arms, with simultaneous intervals.
 
     Runs with the same seed share split, order and, where shapes allow, initial weights, so the differences of each
     pair of arms are taken seed by seed, and Student's t interval is put on their mean. With m pairs the level of
     each is 1 - (1 - level) / m (Bonferroni), so that all of them hold together at ``level``. ``against`` names an
-    arm to which the others are compared, fixed before the results are seen; without it every pair counts.
+    arm to which the others are compared, or for each of several arms the one that it is compared to, as along a path
+    of changes; either is fixed before the results are seen. Without it every pair counts.
 
     Raises:
-        ValueError: an unknown arm or figure, fewer than two arms or seeds.
+        ValueError: an unknown arm or figure, fewer than two arms or seeds, an arm against itself.
     """
-    values = runs.values(metric)
-    if against is not None and against not in values.columns:
-        raise ValueError(f"against={against!r} is no arm; the arms are: {', '.join(values.columns)}")
+    return compare_values(runs.values(metric), metric, against, level)
+
+
+def compare_values(
+    values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL
+) -> Verdict:
+    """Return :func:`compare` for figures worked out from the runs: ``values`` has a row per seed, a column per arm."""
+    named = [] if against is None else [against] if isinstance(against, str) else [*against, *against.values()]
+    if unknown := [arm for arm in named if arm not in values.columns]:
+        raise ValueError(f"against={unknown[0]!r} is no arm; the arms are: {', '.join(values.columns)}")
     if len(values.columns) < 2 or len(values) < 2:
         raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
     if against is None:
         ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
         pairs = list(itertools.combinations(ordered, 2))
-    else:
+    elif isinstance(against, str):
         pairs = [(arm, against) for arm in values.columns if arm != against]
+    else:
+        pairs = list(against.items())
+        if not pairs or any(a == b for a, b in pairs):
+            raise ValueError(f"against={dict(against)!r}: give at least one pair of two different arms")
     each = 1 - (1 - level) / len(pairs)
     differences = [Difference(a, b, *interval((values[a] - values[b]).to_numpy(), each)) for a, b in pairs]
     return Verdict(metric, len(values), level, tuple(differences))
 
 
-def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | None = None) -> Verdict:
+def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | Mapping[str, str] | None = None) -> Verdict:
     """Return :func:`compare` at the course's level; printed, it is the verdict in words."""
     return compare(runs, metric, against)

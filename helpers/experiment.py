@@ -135,7 +135,8 @@ class Experiment:
             raise ValueError(f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: give 0 or a positive whole number")
-        if isinstance(self.averaging, bool) or not 0 <= self.averaging < 1:
+        decay = self.averaging
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
             raise ValueError(
                 f"averaging={self.averaging!r}: give a decay of at least 0 (off) and below 1, such as 0.999"
             )

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helpers.evidence import interval
+from helpers.evidence import SHARES, interval
 
 MISSING = "–"
 
 
 def percent(metric: str) -> bool:
-    """Return whether ``metric`` is shown in percent, that is, whether it is an accuracy."""
-    return metric.endswith("accuracy")
+    """Return whether ``metric`` is shown in percent: an accuracy, or a calibration error."""
+    return metric.endswith(SHARES)
 
 
 def scale_and_digits(metric: str) -> tuple[int, int]:

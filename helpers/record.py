@@ -104,7 +104,16 @@ class Run:
 
     @property
     def calibration(self) -> dict[str, dict[str, list[Any]]]:
-        """Return a :func:`helpers.calibration.reliability` curve per split."""
+        """Return a :func:`helpers.calibration.reliability` curve per split.
+
+        Raises:
+            ValueError: the run was recorded before these curves were kept.
+        """
+        if "calibration" not in self.content:
+            name, what = f"{self.content['key']}.json", f"{self.arm or self.experiment.model}, seed {self.seed}"
+            raise ValueError(
+                f"the record {name} ({what}) is older than reliability curves: move it away, and it is trained again"
+            )
         return self.content["calibration"]
 
     @property

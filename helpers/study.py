@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.experiment import Experiment, rehearsal
 from helpers.parallel import record
-from helpers.record import DEVICES, Run, read_run, record_path
+from helpers.record import DEVICES, Run, kind_for, read_run, record_path
 from helpers.settings import smoke
 
 # Fewer paired runs than this say too little for an interval.
@@ -157,7 +157,8 @@ def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
     rows = []
     for notebook, several in studies.items():
         for study in several:
-            kinds = [k for k in DEVICES if any(record_path(e, k).is_file() for _, e in study.experiments())]
+            at_home = [(kind_for(e, k), record_path(e, k)) for k in DEVICES for _, e in study.experiments()]
+            kinds = [k for k in DEVICES if any(home == k and path.is_file() for home, path in at_home)]
             for device in kinds or [None]:
                 runs = [read_run(e, device) for _, e in study.experiments()] if device else []
                 runs = [run for run in runs if run is not None]

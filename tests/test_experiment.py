@@ -27,9 +27,16 @@ from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehear
         ({"batch_size": True}, "positive whole"),
         ({"patience": -1}, "positive whole"),
         ({"seed": -1}, "seed"),
+        ({"averaging": 1.0}, r"averaging=1.0.*below 1, such as 0.999"),
+        ({"averaging": True}, "averaging=True"),
+        ({"averaging": False}, "averaging=False"),
+        ({"averaging": -0.1}, "averaging=-0.1"),
+        ({"averaging": float("nan")}, "averaging=nan"),
+        ({"model_options": {"blocks": "resnet"}}, "none, plain, residual"),
         ({"engine": "jax"}, "numpy"),
         ({"engine": "numpy", "model": "r2"}, "r3"),
         ({"engine": "numpy", "model": "r3", "precision": "bf16"}, "fp32"),
+        ({"engine": "numpy", "model": "r1", "averaging": 0.9}, "averaging=0.0"),
     ],
 )
 def test_nonsense_is_refused_with_the_choices(changes, words):
@@ -56,6 +63,8 @@ def test_keys_are_pinned():
     assert Experiment().key == "44136fa355b3678a"
     changed = Experiment(model="r4", optimizer="SGD", optimizer_options={"momentum": 0.9}, batch_size=32, seed=2)
     assert changed.key == "ea0c496df429e90c"
+    assert Experiment(averaging=0).key == Experiment().key  # a record from before there was an average
+    assert len({Experiment(averaging=decay).key for decay in (0, 0.9, 0.99)}) == 3
 
 
 def test_but_knows_the_names_of_choices():

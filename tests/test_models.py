@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.layers import latents, layer_table, structure_hash, summary
+from helpers.model_parts import Residual, chain
 from helpers.models import MODELS, build, options, register
 
 NAMES = ["r0-base", "r0-model2", "r0-final", "r1", "r2", "r4"]
@@ -114,6 +115,10 @@ def functional(name, w, x):
     def maxpool(x):
         return F.max_pool2d(x, 2)
 
+    def two_convolutions(block, x):
+        x = F.relu(norm(f"{block}.bn1", conv2d(f"{block}.conv1", x, padding=1)))
+        return norm(f"{block}.bn2", conv2d(f"{block}.conv2", x, padding=1))
+
     if name in ("r0-base", "r0-model2"):
         x = F.relu(conv2d("conv1", x))
         x = maxpool(x) if name == "r0-base" else x
@@ -124,7 +129,7 @@ def functional(name, w, x):
         for i in (1, 2, 3):
             x = F.relu(norm(f"bn{i}", conv2d(f"conv{i}", x)))
         x = F.relu(linear("fc1", maxpool(x).flatten(1)))
-        return linear("logits", F.relu(linear("fc2", x)))
+        return linear("logits", F.relu(linear("fc2", x)) if "fc2.weight" in w else x)
     if name == "r1":
         for i in (1, 2, 3):
             x = maxpool(F.relu(conv2d(f"conv{i}", x, padding=1)))
@@ -132,6 +137,10 @@ def functional(name, w, x):
     if name == "r2":
         for i in (1, 2, 3):
             x = F.avg_pool2d(F.relu(norm(f"bn{i}", conv2d(f"conv{i}", x, padding=1))), 2)
+            if f"block{i}.conv1.weight" in w:
+                x = F.relu(two_convolutions(f"block{i}", x))
+            if f"block{i}.body.conv1.weight" in w:
+                x = F.relu(x + two_convolutions(f"block{i}.body", x))
         x = F.relu(norm("fc1_bn", linear("fc1", x.flatten(1))))
         return linear("logits", F.relu(norm("fc2_bn", linear("fc2", x))))
     x = maxpool(F.leaky_relu(conv2d("conv1", x)))
@@ -145,6 +154,88 @@ def test_nets_compute_what_the_reports_describe(name):
     model, images = trained_a_little(name), torch.randn(8, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model(images), functional(name, model.state_dict(), images))
+
+
+BLOCKS = conv(64, 64) * 2 + conv(128, 128) * 2 + bn(64, 64, 128, 128)
+VARIANTS = [
+    ("r2", {"blocks": "plain"}, PARAMETERS["r2"] + BLOCKS),
+    ("r2", {"blocks": "residual"}, PARAMETERS["r2"] + BLOCKS),
+    ("r0-final", {"fc2": False}, 2_174 + 64 + 692_480 + 2_570),  # convolutions, batch norms, fc1, logits
+]
+
+
+@pytest.mark.parametrize(("name", "chosen", "parameters"), VARIANTS)
+def test_blocks_and_the_net_before_r0s_last_step_compute_what_they_say(name, chosen, parameters):
+    model, images = trained_a_little(name, **chosen), torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), functional(name, model.state_dict(), images))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert sum(row["parameters"] for row in layer_table(model)) == parameters
+    assert options(name) | chosen != options(name)
+
+
+def test_a_residual_block_adds_its_body_to_its_input():
+    body = chain(conv=nn.Conv2d(2, 2, 3, padding=1), left_out=None)
+    assert [name for name, _ in body.named_children()] == ["conv"]
+    nn.init.dirac_(body.conv.weight)  # the body passes its input on, and adds its bias
+    with torch.no_grad():
+        body.conv.bias.copy_(torch.tensor([0.5, -1.0]))
+    image = torch.arange(36.0).reshape(2, 2, 3, 3)
+    by_hand = 2 * image + torch.tensor([0.5, -1.0]).view(2, 1, 1)
+    before = image.clone()
+    torch.testing.assert_close(Residual(body)(image), by_hand)
+    assert torch.equal(image, before)
+
+
+def test_plain_and_residual_blocks_differ_in_the_sum_alone():
+    nets = {blocks: seeded("r2", seed=4, blocks=blocks) for blocks in ("none", "plain", "residual")}
+    plain, residual = (nets[blocks].state_dict() for blocks in ("plain", "residual"))
+    assert {name.replace("body.", "") for name in residual} == set(plain)
+    assert all(torch.equal(value, plain[name.replace("body.", "")]) for name, value in residual.items())
+    types = {name: [row["type"] for row in layer_table(net)] for name, net in nets.items()}
+    assert [t for t in types["residual"] if t != "Add"] == types["plain"]
+    assert len({structure_hash(net) for net in nets.values()}) == 3
+    assert structure_hash(nets["none"]) == structure_hash(build("r2"))
+
+
+@pytest.mark.parametrize(("activation", "batch_norm"), [("relu", True), ("leaky_relu", False)])
+def test_the_table_shows_each_block_and_its_sum_once(activation, batch_norm):
+    rows = layer_table(build("r2", blocks="residual", activation=activation, batch_norm=batch_norm))
+    sums = [row for row in rows if row["type"] == "Add"]
+    assert [(row["layer"], row["output_shape"]) for row in sums] == [
+        ("block2.add", [64, 8, 8]),
+        ("block3.add", [128, 4, 4]),
+    ]
+    assert all(row["parameters"] == row["multiply_adds"] == 0 for row in sums)
+    names = [row["layer"] for row in rows]
+    inside = ["conv1", *["bn1"] * batch_norm, activation, "conv2", *["bn2"] * batch_norm]
+    place = names.index("pool2") + 1
+    following = [*(f"block2.body.{name}" for name in inside), "block2.add", f"block2_{activation}", "conv3"]
+    assert names[place : place + len(following)] == following
+
+
+def test_latents_of_a_block_are_its_input_body_and_sum():
+    model, images = trained_a_little("r2", blocks="residual"), torch.randn(5, 3, 32, 32)
+    found = latents(model, images, ["pool2", "block2.body", "block2.add", "block2", "block2_relu"], batch_size=2)
+    assert found["block2.add"].shape == (5, 64, 8, 8)
+    torch.testing.assert_close(found["block2.add"], found["pool2"] + found["block2.body"])
+    assert torch.equal(found["block2"], found["block2.add"])
+    assert torch.equal(found["block2_relu"], found["block2.add"].clamp(min=0))
+
+
+def test_r0_before_its_last_step_lacks_that_layer_alone():
+    before, final = shapes("r0-final", fc2=False), shapes("r0-final")
+    assert set(final) - set(before) == {"fc2", "fc2_relu"} and set(before) <= set(final)
+    assert before["fc1"] == (256,) and before["logits"] == (10,)
+    assert structure_hash(build("r0-final", fc2=True)) == structure_hash(build("r0-final"))
+
+
+@pytest.mark.parametrize("blocks", ["plain", "residual"])
+def test_blocks_learn(blocks):
+    model = seeded("r2", blocks=blocks)
+    model(torch.randn(4, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(p.grad.any() for name, p in model.named_parameters() if name.endswith("bn2.weight"))
 
 
 def test_dropout_follows_the_activations_of_both_hidden_layers():
@@ -238,6 +329,12 @@ def test_a_choice_can_be_checked_without_drawing_weights():
         ("r2", {"batch_norm": "no"}, "True or False"),
         ("r2", {"activation": "gelu"}, "relu, leaky_relu"),
         ("r2", {"pool": ["avg"]}, "avg, max"),
+        ("r2", {"blocks": "resnet"}, "'resnet'.*none, plain, residual"),
+        ("r2", {"blocks": True}, "none, plain, residual"),
+        ("r2", {"blocks": None}, "none, plain, residual"),
+        ("r0-final", {"fc2": 0}, "fc2 is 0; choose True or False"),
+        ("r0-final", {"fc2": "no"}, "True or False"),
+        ("r0-final", {"blocks": "plain"}, "fc2=True"),
         ("r2", {"classes": 1}, "at least 2"),
         ("r2", {"classes": "10"}, "at least 2"),
         ("r0-base", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
@@ -321,9 +418,9 @@ def test_latents_that_do_not_exist_are_refused():
         latents(model, torch.zeros(1, 3, 32, 32), ["1.spare"])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_multiply_adds_are_half_the_operations_that_torch_counts(name):
-    model = build(name).eval()
+@pytest.mark.parametrize(("name", "chosen"), [*((name, {}) for name in NAMES), *(v[:2] for v in VARIANTS)])
+def test_multiply_adds_are_half_the_operations_that_torch_counts(name, chosen):
+    model = build(name, **chosen).eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(1, 3, 32, 32))
     assert 2 * sum(row["multiply_adds"] for row in layer_table(model)) == counter.get_total_flops()

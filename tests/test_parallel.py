@@ -1,6 +1,7 @@
 """Runs side by side: the same records as one after another, and a death costs only its own run."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from helpers import parallel
 from helpers.experiment import Experiment
-from helpers.parallel import RunsFailed, record
+from helpers.parallel import RunsFailed, record, train_apart
 from helpers.record import read_run
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
@@ -119,3 +120,38 @@ def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
 def test_the_process_of_a_run_reads_its_task_from_standard_input(tmp_path):
     done = subprocess.run([sys.executable, "-m", "helpers.parallel"], input="{}", capture_output=True, text=True)
     assert done.returncode != 0 and "KeyError" in done.stderr
+
+
+def test_the_process_of_a_run_keeps_its_memory_and_has_its_threads(monkeypatch):
+    tell = "import json, os, sys; json.dump(dict(os.environ), open(json.load(sys.stdin)['out'], 'w'))"
+    real = subprocess.run
+    monkeypatch.setattr(parallel.subprocess, "run", lambda command, **rest: real([sys.executable, "-c", tell], **rest))
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    found = train_apart(SMALL.choices(), threads=3)
+    eight_gib = str(8 * 1024**3)
+    assert found["MALLOC_TRIM_THRESHOLD_"] == found["MALLOC_MMAP_THRESHOLD_"] == eight_gib
+    assert found["MALLOC_TOP_PAD_"] == str(64 * 1024**2)
+    assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
+    assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
+
+
+MAPPED = """
+import ctypes
+libc = ctypes.CDLL(None)
+class Count(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+libc.mallinfo2.restype, libc.malloc.restype, libc.malloc.argtypes = Count, ctypes.c_void_p, [ctypes.c_size_t]
+before = libc.mallinfo2().hblks
+libc.malloc(64 * 1024**2)
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.parametrize(("more", "mapped"), [({}, "1"), (parallel.KEEP_MEMORY, "0")])
+def test_glibc_understands_to_keep_memory(more, mapped):
+    if platform.libc_ver()[0] != "glibc" or tuple(map(int, platform.libc_ver()[1].split(".")[:2])) < (2, 35):
+        pytest.skip("only glibc from 2.35 on has these switches without a limit")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | more
+    done = subprocess.run([sys.executable, "-c", MAPPED], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == mapped

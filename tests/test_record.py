@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
 from helpers import record as record_module
@@ -55,6 +56,50 @@ def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_
     np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
 
 
+def test_the_reliability_curve_is_scikit_learns_and_says_what_the_error_says(finished, tmp_path):
+    write_run(finished, tmp_path)
+    run = read_run(SMALL, "cpu", folder=tmp_path)
+    data, model = load("digits"), build("r4")
+    assert {split: sum(curve["count"]) for split, curve in run.calibration.items()} == {
+        "train": 256,
+        "validation": len(data.validation),
+        "test": len(data.test),
+    }
+    model.load_state_dict(load_weights(run))
+    confidence, guesses = predict(model, data.test, data.mean, data.std).softmax(1).max(1)
+    right, confidence = (guesses == data.test.labels).numpy(), confidence.numpy()
+    curve, filled = run.calibration["test"], np.array(run.calibration["test"]["count"]) > 0
+    accuracy, mean = calibration_curve(right, confidence, n_bins=15, strategy="uniform")
+    np.testing.assert_allclose(np.array(curve["accuracy"])[filled], accuracy, rtol=1e-4)
+    np.testing.assert_allclose(np.array(curve["confidence"])[filled], mean, rtol=1e-4)
+    error = np.average(abs(accuracy - mean), weights=np.array(curve["count"])[filled])
+    assert run.metrics["test_calibration_error"] == pytest.approx(error, rel=1e-3)
+    assert {f"{split}_calibration_error" for split in run.calibration} <= set(run.metrics)
+
+
+def test_a_record_older_than_reliability_curves_and_averages_still_loads(finished, tmp_path):
+    choices = {name: value for name, value in finished["experiment"].items() if name != "averaging"}
+    old = {name: value for name, value in finished.items() if name != "calibration"} | {"experiment": choices}
+    write_run(old, tmp_path)
+    run = read_run(SMALL, "cpu", arm="an arm", folder=tmp_path)
+    assert run.experiment == SMALL and run.metrics["test_accuracy"] == finished["metrics"]["test_accuracy"]
+    with pytest.raises(ValueError, match=rf"{SMALL.key}.json \(an arm, seed 0\) is older.*trained again"):
+        run.calibration  # noqa: B018
+
+
+def test_the_average_is_what_is_recorded_and_kept():
+    averaged = train_run(SMALL.but(averaging=0.9), device="cpu", progress=False)
+    history, metrics = averaged["history"], averaged["metrics"]
+    assert metrics["validation_accuracy"] == history["averaged_validation_accuracy"][-1]
+    assert metrics["validation_loss"] == history["averaged_validation_loss"][-1] != history["validation_loss"][-1]
+    data, model = load("digits"), build("r4")
+    model.load_state_dict(load_weights(Run(averaged)))
+    logits = predict(model, data.validation, data.mean, data.std)
+    loss = torch.nn.functional.cross_entropy(logits, data.validation.labels).item()
+    assert metrics["validation_loss"] == pytest.approx(loss, rel=1e-5)
+    assert not Run(averaged).is_stale()
+
+
 def test_a_flagship_run_keeps_weights_that_say_the_same(finished):
     data, model = load("digits"), build("r4")
     model.load_state_dict(load_weights(Run(finished)))
@@ -73,6 +118,7 @@ def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
     write_run(train_run(experiment, device="cuda", progress=False), tmp_path)
     run = read_run(experiment, "cuda", folder=tmp_path)  # NumPy computes on the CPU wherever it is
     assert run.device == "cpu" and not run.is_stale() and run.metrics["test_accuracy"] > 0.1
+    assert sum(run.calibration["test"]["count"]) == run.confusion["test"].sum()
     load_weights(run)
 
 
@@ -80,6 +126,7 @@ def test_only_a_flagship_run_reads_the_test_set(monkeypatch):
     monkeypatch.setattr(type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read")))
     plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)
     assert "test_accuracy" not in plain["metrics"] and plain["predictions"] == {}
+    assert set(plain["calibration"]) == {"train", "validation"} and "test_calibration_error" not in plain["metrics"]
 
 
 def test_a_rehearsal_is_refused_among_the_results(finished, monkeypatch):

@@ -9,7 +9,7 @@ from helpers import study as study_module
 from helpers.evidence import compare, interval, verdict
 from helpers.experiment import Experiment
 from helpers.record import Run, write_run
-from helpers.study import Runs, Study, status
+from helpers.study import Runs, Study, first_recorded, status
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
 
@@ -122,6 +122,65 @@ def test_missing_lists_what_make_record_trains(folder):
     assert len(study.missing("cuda")) == 6
 
 
+def scales(seeds=6):
+    """Return one question at three scales, the largest first."""
+    arms = {"a": {}, "b": {"lr": 0.1}}
+    return [
+        Study(name, SMALL.but(epochs=n), arms=arms, seeds=seeds)
+        for name, n in (("large", 9), ("some", 4), ("small", 2))
+    ]
+
+
+def test_the_largest_scale_that_is_recorded_answers(folder):
+    large, some, small = scales()
+    fill(small, range(3))
+    assert first_recorded(large, some, small).study is small
+    fill(some, range(6))
+    assert first_recorded(large, some, small).study is some
+    assert len(first_recorded(large, some, small)) == 12
+    fill(large, range(2))  # two seeds are no evidence yet
+    fill(large, range(2, 4), "cuda")  # nor are two and two of different kinds
+    assert first_recorded(large, some, small).study is some
+    fill(large, [2])
+    runs = first_recorded(large, some, small)
+    assert runs.study is large and runs.seeds == [0, 1, 2] and {run.device for run in runs} == {"cpu"}
+
+
+def test_seeds_of_one_arm_alone_do_not_count(folder):
+    large, _, small = scales()
+    fill(small, range(3))
+    for seed in range(6):
+        write_run(fake(large.arms["a"].but(seed=seed)))
+    assert first_recorded(large, small).study is small
+
+
+def test_a_study_of_two_seeds_is_recorded_with_two(folder):
+    large, _, small = scales(seeds=2)
+    fill(small, range(2))
+    fill(large, [0])
+    assert first_recorded(large, small).study is small
+    fill(large, [1])
+    assert first_recorded(large, small).study is large
+
+
+def test_where_nothing_is_recorded_the_last_scale_is_trained(folder, monkeypatch):
+    large, some, small = scales()
+    asked = []
+
+    def train(experiments, jobs, title):
+        asked.append((title, jobs, len(experiments)))
+        for experiment in experiments:
+            write_run(fake(experiment))
+        return "cpu"
+
+    monkeypatch.setattr(study_module, "record", train)
+    fill(some, range(2))
+    assert first_recorded(large, some, small, jobs=2).study is small
+    assert asked == [("small", 2, 6)]
+    assert first_recorded(large, some, small).study is small and len(asked) == 1
+    assert first_recorded(some).study is some and asked[1:] == [("some", 1, 6)]
+
+
 def test_status_counts_and_sees_stale_runs(folder):
     study = Study("s", SMALL, vary={"lr": [0.1, 0.2]}, seeds=3)
     row = {
@@ -136,6 +195,12 @@ def test_status_counts_and_sees_stale_runs(folder):
     assert status({"n": [study]}) == [row]
     fill(study, [0, 1])
     assert status({"n": [study]}) == [row | {"recorded": 4, "seeds": 2, "device": "cpu", "stale": 4}]
+
+
+def test_status_knows_a_run_of_numpy_once(folder):
+    study = Study("s", SMALL.but(model="r3", engine="numpy"), vary={"lr": [0.1]}, seeds=3)
+    fill(study, [0, 1])
+    assert [(row["device"], row["recorded"]) for row in status({"n": [study]})] == [("cpu", 2)]
 
 
 def test_a_rehearsal_shrinks_everything_in_one_place(monkeypatch):

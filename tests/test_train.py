@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from helpers import checkpoint
 from helpers.data import load
 from helpers.experiment import LOSSES, Experiment
 from helpers.layers import structure_hash
 from helpers.models import build
-from helpers.train import criterion, fit, normalise, predict, training_split
+from helpers.train import Trainer, criterion, fit, normalise, predict, training_split
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
 
@@ -215,3 +216,107 @@ def test_a_checkpoint_of_another_structure_is_set_aside(tmp_path, capsys):
     fit(SMALL.but(model="r1"), load("digits"), device="cpu", checkpoint_path=path, progress=False)
     assert "another structure" in capsys.readouterr().err
     assert torch.load(path, weights_only=True)["structure"] == structure_hash(build("r1"))
+
+
+# Averaged weights
+
+
+def every_step(monkeypatch):
+    """Return a list that the weights of every step are put into, as training goes on."""
+    weights, step = [], Trainer._step
+
+    def remembered(trainer, *batch):
+        result = step(trainer, *batch)
+        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+        return result
+
+    monkeypatch.setattr(Trainer, "_step", remembered)
+    return weights
+
+
+def test_the_result_is_the_moving_average_of_the_weights_of_all_steps(monkeypatch):
+    weights = every_step(monkeypatch)
+    fitted = fit(SMALL.but(averaging=0.8, epochs=3), load("digits"), device="cpu", progress=False)
+    assert len(weights) == 12
+    # Written out: 0.8^11 w1 + 0.2 (0.8^10 w2 + ... + 0.8 w11 + w12)
+    shares = [0.8**11] + [0.2 * 0.8 ** (12 - n) for n in range(2, 13)]
+    assert sum(shares) == pytest.approx(1)
+    result, compared = fitted.model.state_dict(), set()
+    moving = ("conv1.weight", "bn2.weight", "bn2.running_mean", "bn2.running_var", "fc1_bn.running_var", "logits.bias")
+    for name, value in result.items():
+        if value.is_floating_point():
+            mean = sum(share * state[name].double() for share, state in zip(shares, weights, strict=True))
+            torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+            compared.add(name)
+    # A bias before a batch norm stays where it is; what does move must differ from where it ended.
+    assert not any(torch.allclose(result[name], weights[-1][name], rtol=1e-3) for name in moving)
+    assert len(compared) == len(result) - 2  # all but the two counters of batch norm
+
+
+def test_averaging_leaves_training_as_it_is(monkeypatch):
+    data, experiment = load("digits"), SMALL.but(model="r2", augmentation="crop:4 hflip:0.5", schedule="OneCycleLR")
+    plain = fit(experiment, data, device="cpu", progress=False)
+    weights = every_step(monkeypatch)
+    averaged = fit(experiment.but(averaging=0.9), data, device="cpu", progress=False)
+    assert averaged.losses == plain.losses
+    for name in set(plain.history) - {"seconds"}:
+        assert averaged.history[name] == plain.history[name], name
+    assert all(torch.equal(value, weights[-1][name]) for name, value in plain.model.state_dict().items())
+    assert set(averaged.history) - set(plain.history) == {"averaged_validation_loss", "averaged_validation_accuracy"}
+    assert averaged.history["averaged_validation_loss"] != averaged.history["validation_loss"]
+    logits = predict(averaged.model, data.validation, data.mean, data.std)
+    loss = nn.functional.cross_entropy(logits, data.validation.labels).item()
+    right = (logits.argmax(1) == data.validation.labels).float().mean().item()
+    assert averaged.history["averaged_validation_loss"][-1] == pytest.approx(loss)
+    assert averaged.history["averaged_validation_accuracy"][-1] == pytest.approx(right)
+    assert len(averaged.history["averaged_validation_loss"]) == 2
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("patience", [None, 9])
+def test_an_averaging_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, patience):
+    data, experiment = load("digits"), SMALL.but(averaging=0.9, epochs=4, patience=patience, optimizer="Adam", lr=0.01)
+    whole = fit(experiment, data, device="cpu", progress=False)
+    path, save = tmp_path / "checkpoint.pt", checkpoint.save
+
+    def save_and_die(path, state):
+        save(path, state)
+        raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            fit(experiment, data, device="cpu", checkpoint_path=path, progress=False)
+    monkeypatch.setattr(checkpoint, "save", save)
+    resumed = fit(experiment, data, device="cpu", checkpoint_path=path, progress=False)
+    assert resumed.losses == whole.losses and resumed.best_epoch == whole.best_epoch
+    assert resumed.history.keys() == whole.history.keys()
+    assert all(resumed.history[name] == whole.history[name] for name in whole.history if name != "seconds")
+    weights = resumed.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.model.state_dict().items())
+
+
+def test_patience_judges_the_average(monkeypatch):
+    # The trained weights get better all the time, their average is best after two epochs.
+    accuracies = {"": iter([0.1, 0.2, 0.3, 0.4, 0.5]), "averaged_": iter([0.1, 0.5, 0.3, 0.5, 0.2])}
+    averages = []
+
+    def scripted(trainer, model, prefix):
+        if prefix:
+            averages.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {f"{prefix}validation_loss": 1.0, f"{prefix}validation_accuracy": next(accuracies[prefix])}
+
+    monkeypatch.setattr(Trainer, "_validate", scripted)
+    fitted = fit(SMALL.but(averaging=0.9, patience=2, epochs=5), load("digits"), device="cpu", progress=False)
+    assert fitted.best_epoch == 2 and len(fitted.history["epoch"]) == 4
+    result = fitted.model.state_dict()
+    assert all(torch.equal(value, result[name]) for name, value in averages[1].items())
+    assert not torch.equal(result["conv1.weight"], averages[3]["conv1.weight"])
+
+
+def test_divergence_ends_an_averaging_run_too():
+    fitted = fit(SMALL.but(lr=1e30, averaging=0.9), load("digits"), device="cpu", progress=False)
+    assert "epoch 1" in fitted.diverged
