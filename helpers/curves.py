@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from helpers.quantities import percent
 from helpers.record import Run
@@ -17,7 +17,7 @@ from helpers.style import INK, arm_styles, new_figure, styled
 SMOOTHING = 40
 
 
-def _per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
+def per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
     """Return ``history[key]`` with a row per epoch and a column per seed; NaN after a seed stopped early."""
     scale = 100 if percent(key) else 1
     return pd.DataFrame({r.seed: pd.Series(r.history[key], r.history["epoch"], dtype=float) * scale for r in runs})
@@ -40,7 +40,7 @@ def _per_iteration(runs: Sequence[Run], smooth: bool) -> pd.DataFrame:
     return pd.DataFrame(columns).interpolate("index", limit_area="inside") if columns else pd.DataFrame()
 
 
-def _draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[float, float] | None:
+def draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[float, float] | None:
     """Draw the mean over seeds and their range as a band while all seeds train, then each one alone, thinly.
 
     Returns the end of the mean line, where a direct label belongs, or None if there is nothing to draw.
@@ -58,7 +58,7 @@ def _draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[
     return float(together.index[-1]), float(together.iloc[-1].mean())
 
 
-def _spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
     """Return positions near ``wanted``, in their order, ``gap`` or more apart, in range where possible."""
     order = np.argsort(wanted, kind="stable")
     up = np.clip(np.asarray(wanted, float)[order], low, high)
@@ -73,13 +73,13 @@ def _spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.
     return result
 
 
-def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
     """Write each line's name to the right of the axes, near the height of its end, no two over each other."""
     if not ends:
         return
     low, high = ax.get_ylim()
     inches = ax.figure.get_figheight() / ax.get_subplotspec().get_gridspec().nrows * 0.72
-    heights = _spread([y for _, y in ends.values()], (high - low) * 9.5 / 72 / inches, low, high)
+    heights = spread([y for _, y in ends.values()], (high - low) * 9.5 / 72 / inches, low, high)
     for (name, end), height in zip(ends.items(), heights, strict=True):
         leader = {
             "arrowstyle": "-",
@@ -99,6 +99,15 @@ def _label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapp
             arrowprops=leader,
             annotation_clip=False,
         )
+
+
+def log_axis(ax: Axes) -> None:
+    """Make the x axis logarithmic, with plain numbers (200, 5k, 1M) at its ticks, as many as fit."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 40 * low else (1,)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish_curves(axes: Sequence[Axes], tops: Sequence[float]) -> None:
@@ -125,7 +134,7 @@ def _draw_training_loss(ax: Axes, runs: Sequence[Run], colour: str, line: str) -
     light, smooth = _per_iteration(runs[:1], smooth=False), _per_iteration(runs, smooth=True)
     if not light.empty:
         ax.plot(light.index, light, color=colour, lw=0.4, alpha=0.35)
-    end = _draw_seeds(ax, smooth, colour, line)
+    end = draw_seeds(ax, smooth, colour, line)
     return end, smooth.max().max() if not smooth.empty else np.nan
 
 
@@ -135,15 +144,15 @@ def _one_arm(runs: Sequence[Run]) -> Figure:
     names = {"training": (INK, "--"), "validation": arm_styles(["validation"])["validation"]}
     colours = {name: colour for name, (colour, _) in names.items()}
     end, top = _draw_training_loss(loss, runs, *names["training"])
-    validation = _per_epoch(runs, "validation_loss")
-    ends = {"training": end, "validation": _draw_seeds(loss, validation, *names["validation"])}
+    validation = per_epoch(runs, "validation_loss")
+    ends = {"training": end, "validation": draw_seeds(loss, validation, *names["validation"])}
     _finish_curves([loss], [top, validation.max().max()])
-    _label_ends(loss, {name: end for name, end in ends.items() if end}, colours)
+    label_ends(loss, {name: end for name, end in ends.items() if end}, colours)
     ends = {
-        "training": _draw_seeds(accuracy, _per_epoch(runs, "train_accuracy"), *names["training"]),
-        "validation": _draw_seeds(accuracy, _per_epoch(runs, "validation_accuracy"), *names["validation"]),
+        "training": draw_seeds(accuracy, per_epoch(runs, "train_accuracy"), *names["training"]),
+        "validation": draw_seeds(accuracy, per_epoch(runs, "validation_accuracy"), *names["validation"]),
     }
-    _label_ends(accuracy, {name: end for name, end in ends.items() if end}, colours)
+    label_ends(accuracy, {name: end for name, end in ends.items() if end}, colours)
     for ax, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
         ax.set(xlabel="Epoch", ylabel=label, xlim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
@@ -158,10 +167,10 @@ def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
     loss_ends, accuracy_ends, tops = {}, {}, []
     for arm, runs in by_arm.items():
         _, top = _draw_training_loss(axes[0, 0], runs, *styles[arm])
-        validation = _per_epoch(runs, "validation_loss")
-        loss_ends[arm] = _draw_seeds(axes[0, 1], validation, *styles[arm])
-        _draw_seeds(axes[1, 0], _per_epoch(runs, "train_accuracy"), *styles[arm])
-        accuracy_ends[arm] = _draw_seeds(axes[1, 1], _per_epoch(runs, "validation_accuracy"), *styles[arm])
+        validation = per_epoch(runs, "validation_loss")
+        loss_ends[arm] = draw_seeds(axes[0, 1], validation, *styles[arm])
+        draw_seeds(axes[1, 0], per_epoch(runs, "train_accuracy"), *styles[arm])
+        accuracy_ends[arm] = draw_seeds(axes[1, 1], per_epoch(runs, "validation_accuracy"), *styles[arm])
         tops += [top, validation.max().max()]
     _finish_curves(axes[0], tops)
     axes[0, 0].set(title="Training", ylabel="Loss", xlim=(0, None))
@@ -170,5 +179,5 @@ def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
     axes[1, 1].set(xlabel="Epoch")
     axes[1, 1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
     for ax, ends in ((axes[0, 1], loss_ends), (axes[1, 1], accuracy_ends)):
-        _label_ends(ax, {arm: end for arm, end in ends.items() if end}, colours)
+        label_ends(ax, {arm: end for arm, end in ends.items() if end}, colours)
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.evidence import LEVEL, interval
-from helpers.published import published_for
+from helpers.published import published_figures, published_for
 from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits
 from helpers.study import Runs
 
@@ -45,6 +45,40 @@ def comparison_table(
             row[metric_label(metric), "published"] = theirs.text if theirs else MISSING
         rows[arm] = row
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def published_classes_table(
+    runs: Runs, published: Mapping[str, str], splits: Sequence[str] = ("train", "validation")
+) -> pd.DataFrame:
+    """Return our accuracy of single classes beside the published one, in percent: a row per (arm, class).
+
+    ``published`` names, per arm, the published setting, such as "R1/lr/1e-3"; classes of which that report says
+    nothing are left out, and runs on another data set have no figure for those of which it does. Columns are (split,
+    "ours" or "published").
+
+    Raises:
+        ValueError: there is no such arm.
+        KeyError: nothing is published about any class under that name.
+    """
+    figures, rows = published_figures(), {}
+    for arm, prefix in published.items():
+        several, classes = runs.only(arm), list(runs[0].classes)
+        shares = {split: 100 * np.array([run.classwise(split) for run in several]) for split in splits}
+        keys = [key.removeprefix(f"{prefix}/").split("/") for key in figures if key.startswith(f"{prefix}/")]
+        told = dict.fromkeys(key[0] for key in keys if len(key) == 2 and key[1] in {f"{s}-accuracy" for s in splits})
+        if not told:
+            raise KeyError(f"data/published.json has no class of {prefix!r}, such as {prefix}/cat/{splits[0]}-accuracy")
+        for name in sorted(told, key=lambda name: classes.index(name) if name in classes else 0):
+            row = rows[arm, name] = {}
+            for split in splits:
+                theirs = figures.get(f"{prefix}/{name}/{split}-accuracy")
+                ours = plus_minus(shares[split][:, classes.index(name)], 1) if name in classes else MISSING
+                row |= {(split, "ours"): ours, (split, "published"): theirs.text if theirs else MISSING}
+    return pd.DataFrame(
+        list(rows.values()),
+        pd.MultiIndex.from_tuples(rows, names=["arm", "class"]),
+        pd.MultiIndex.from_product([splits, ("ours", "published")]),
+    )
 
 
 def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataFrame:

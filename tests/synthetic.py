@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from helpers.calibration import expected_calibration_error, reliability
 from helpers.experiment import Experiment
 from helpers.record import Run
 from helpers.study import Runs
@@ -29,6 +30,13 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
     for split, matrix in matrices.items():
         metrics[f"{split}_accuracy"] = float(np.trace(matrix) / np.sum(matrix))
         metrics[f"{split}_loss"] = 1 - metrics[f"{split}_accuracy"]
+    sure = np.clip(accuracy + rng.normal(0, 0.15, 500), 0.1, 1)
+    curve = reliability(sure, rng.random(500) < sure - 0.05)
+    metrics["validation_calibration_error"] = expected_calibration_error(curve)
+    structure = [
+        {"layer": "conv1", "type": "Conv2d", "output_shape": [6, 30, 30], "parameters": 168, "multiply_adds": 145_800},
+        {"layer": "fc", "type": "Linear", "output_shape": [10], "parameters": 81_406, "multiply_adds": 81_396},
+    ]
     experiment = Experiment(model=model, epochs=epochs, seed=seed, flagship=True, augmentation="crop:4 hflip:0.5")
     history = {
         "epoch": number.tolist(),
@@ -59,6 +67,8 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         "history": history,
         "iterations": {"step": steps.tolist(), "loss": loss.tolist()},
         "confusion": matrices,
+        "calibration": {"validation": curve},
+        "structure": structure,
         "predictions": {},
         "diverged": None,
         "provenance": provenance,
@@ -83,3 +93,10 @@ def broken_off(run: Run) -> Run:
     metrics = run.metrics | {"train_loss": float("nan"), "validation_loss": float("nan"), "epochs": 0}
     changes = {"history": nothing, "iterations": {"step": [], "loss": []}, "metrics": metrics, "diverged": "at once"}
     return Run({**run.content, **changes}, run.arm)
+
+
+def changed_run(run: Run, arm: str, metrics: dict | None = None, **choices) -> Run:
+    """Return ``run`` as if it were of another arm, with other choices and other final figures."""
+    experiment = run.experiment.but(**choices)
+    changes = {"experiment": experiment.choices(), "key": experiment.key, "metrics": run.metrics | (metrics or {})}
+    return Run({**run.content, **changes}, arm)

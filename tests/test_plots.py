@@ -5,7 +5,7 @@ import torch
 from synthetic import CLASSES, broken_off, synthetic_runs
 
 from helpers import pictures, style
-from helpers.curves import _spread, plot_curves
+from helpers.curves import plot_curves, spread
 from helpers.data import Split
 from helpers.plots import plot_classwise, plot_confusion, plot_metric
 from helpers.study import Runs
@@ -92,11 +92,11 @@ def test_names_beside_lines_keep_their_order_and_their_distance():
     rng = np.random.default_rng(1)
     for _ in range(200):
         wanted = rng.choice([0.5, 0.51, *rng.random(4)], size=rng.integers(1, 9))
-        placed = _spread(wanted, 0.1, 0, 1)
+        placed = spread(wanted, 0.1, 0, 1)
         order = np.argsort(wanted, kind="stable")
         assert (np.diff(placed[order]) > 0.1 - 1e-9).all()
         assert placed.min() > -1e-9 and placed.max() < 1 + 1e-9
-    np.testing.assert_allclose(_spread([0.2, 0.8], 0.1, 0, 1), [0.2, 0.8])
+    np.testing.assert_allclose(spread([0.2, 0.8], 0.1, 0, 1), [0.2, 0.8])
 
 
 def test_every_seed_and_the_published_figure_are_marked_where_they_are():

@@ -42,7 +42,7 @@ ORDER = (
     ("parallel",),
     ("study",),
     ("evidence", "published", "quantities", "style", "tex"),
-    ("plots", "pictures", "tables", "curves", "results"),
+    ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results"),
     ("publish",),
     ("notebooks", "bench", "setup_colab"),
     ("report",),

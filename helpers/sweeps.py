@@ -1,0 +1,310 @@
+"""Figures of arms that differ by a number: a choice swept, what a network costs, the gap, and reliability."""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from helpers.curves import label_ends, log_axis
+from helpers.experiment import Experiment
+from helpers.quantities import mean_and_half, metric_label, plus_minus, scale_and_digits
+from helpers.record import Run
+from helpers.study import Runs
+from helpers.style import GREY, INK, PALE, arm_styles, new_figure, styled
+
+# More values than this are left to matplotlib's own ticks.
+MOST_TICKS = 8
+NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
+Choice = str | Callable[[Experiment], Any]
+
+
+def _chosen(choice: Choice, experiment: Experiment) -> Any:
+    """Return the value of a field by its name, or what a function makes of the experiment."""
+    if callable(choice):
+        return choice(experiment)
+    if choice not in (known := experiment.choices()):
+        raise ValueError(f"an experiment has no choice {choice!r}; it has: {', '.join(known)}")
+    return getattr(experiment, choice)
+
+
+def _places(runs: Runs, choice: Choice, lines: Choice | None) -> dict[str, dict[float, str]]:
+    """Return line -> value on the x axis -> arm, values rising."""
+    places: dict[str, dict[float, str]] = {}
+    for arm, several in runs.by_arm().items():
+        x = _chosen(choice, several[0].experiment)
+        if isinstance(x, bool) or not isinstance(x, int | float | np.number) or not isfinite(x):
+            raise ValueError(f"arm {arm!r} has {x!r} where a number is needed; give choice=a function that returns one")
+        line = places.setdefault("" if lines is None else str(_chosen(lines, several[0].experiment)), {})
+        if x in line:
+            raise ValueError(f"arms {line[x]!r} and {arm!r} both stand at {x:g}: tell them apart with lines=...")
+        line[float(x)] = arm
+    return {name: dict(sorted(line.items())) for name, line in places.items()}
+
+
+def _broke_down(run: Run, metric: str) -> bool:
+    return run.diverged is not None or not isfinite(run.metrics[metric])
+
+
+@styled
+def plot_sweep(
+    runs: Runs,
+    choice: Choice,
+    metric: str = "validation_accuracy",
+    *,
+    lines: Choice | None = None,
+    published: Mapping[float, float] | None = None,
+    label: str | None = None,
+) -> Figure:
+    """Return a final figure against a numeric choice: a ring a seed, a line through means, 95 % intervals as bars.
+
+    ``choice`` is a field of the experiment or a function of it that returns a number, ``lines`` a field or a
+    function whose values split the arms into lines. ``published`` holds published numbers by value of the choice,
+    in the unit of the axis (percent for accuracies). The x axis is logarithmic where positive values span more than
+    a factor of 10. Runs that diverged are crosses at the bottom and belong to no mean.
+
+    Raises:
+        ValueError: a value is no number, two arms fall on one place, or ``label`` is missing for a lambda.
+    """
+    runs.values(metric)  # refuses a figure that some runs lack
+    if label is None and callable(choice):
+        raise ValueError("choice is a function, which does not name the x axis: give label=..., with its unit")
+    places, by_arm, published = _places(runs, choice, lines), runs.by_arm(), published or {}
+    scale, _ = scale_and_digits(metric)
+    styles = arm_styles(list(places))
+    values = np.unique([*(x for line in places.values() for x in line), *published]).astype(float)
+    figure = new_figure(2.8)
+    ax = figure.subplots()
+    forward, back = _scale_x(ax, values)
+    ends, span = {}, np.ptp(forward(values)) or 1.0
+    for i, (name, line) in enumerate(places.items()):
+        colour, dash = styles[name]
+        # Beside each other, not over each other: a hair of the axis between lines.
+        xs = back(forward(np.array(list(line))) + (i - (len(places) - 1) / 2) * 0.012 * span)
+        figures = []
+        for x, arm in zip(xs, line.values(), strict=True):
+            kept = [scale * run.metrics[metric] for run in by_arm[arm] if not _broke_down(run, metric)]
+            ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
+            figures.append(mean_and_half(kept) if kept else (np.nan, np.nan))
+            if lost := len(by_arm[arm]) - len(kept):
+                _mark_diverged(ax, x, i, f"{lost} of {len(by_arm[arm])}", colour)
+        means, halves = np.array(figures).T
+        ax.plot(xs, means, dash, color=colour)
+        ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
+        if np.isfinite(means).any():
+            last = np.flatnonzero(np.isfinite(means))[-1]
+            ends[name] = float(xs[last]), float(means[last])
+    ax.plot(list(published), list(published.values()), "D", color=INK, ms=4, zorder=4)
+    ax.set(xlabel=label or NAMES.get(choice, str(choice).replace("_", " ").capitalize()), ylabel=metric_label(metric))
+    ax.margins(y=0.1)
+    if any(_broke_down(run, metric) for run in runs):
+        low, high = ax.get_ylim()
+        # Room for a row of crosses per line below everything that is drawn to scale.
+        ax.set_ylim(low - (high - low) * 0.075 * len(places), high)
+    if lines is not None:
+        label_ends(ax, ends, {name: colour for name, (colour, _) in styles.items()})
+    _explain(figure, ax, bool(published), any(_broke_down(run, metric) for run in runs))
+    return figure
+
+
+def _scale_x(ax: Axes, values: np.ndarray) -> tuple[Callable, Callable]:
+    """Set scale and ticks of the x axis; return the way from values to even distances, and back."""
+    log = values[0] > 0 and values[-1] > 10 * values[0]
+    forward, back = (np.log10, lambda x: 10.0**x) if log else (np.asarray, np.asarray)
+    if log:
+        ax.set_xscale("log")
+    if len(values) <= MOST_TICKS:
+        shown, last, span = [], -np.inf, np.ptp(forward(values)) or 1.0
+        for value, place in zip(values, forward(values) / span, strict=True):
+            fits = place - last >= 0.06
+            shown.append(f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") if fits else "")
+            last = place if fits else last
+        ax.set_xticks(values, shown)
+        ax.set_xticks([], minor=True)
+    edge = 0.05 * (np.ptp(forward(values)) or 1.0)
+    ax.set_xlim(back(forward(values[0]) - edge), back(forward(values[-1]) + edge))
+    return forward, back
+
+
+def _mark_diverged(ax: Axes, x: float, row: int, text: str, colour: str) -> None:
+    place = ax.get_xaxis_transform()
+    ax.plot([x], [0.035 + 0.07 * row], "x", color=colour, ms=4.5, mew=1.2, transform=place)
+    ax.annotate(
+        text, (x, 0.035 + 0.07 * row), (4, 0), place, textcoords="offset points", va="center", fontsize=7, color=colour
+    )
+
+
+def _explain(figure: Figure, ax: Axes, published: bool, diverged: bool) -> None:
+    ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
+    ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
+    if published:
+        ax.plot([], [], "D", color=INK, ms=4, label="published")
+    if diverged:
+        ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="seeds that diverged")
+    figure.legend(loc="outside upper left", ncols=4, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
+
+
+@styled
+def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
+    """Return a final figure against parameters and against multiply-adds per image: a point and its interval per arm.
+
+    Raises:
+        ValueError: some runs have no such figure.
+    """
+    values = runs.values(metric) * scale_and_digits(metric)[0]
+    styles = arm_styles(list(values))
+    first = {arm: several[0] for arm, several in runs.by_arm().items()}
+    costs = {
+        "Parameters": {arm: run.metrics["parameters"] for arm, run in first.items()},
+        "Multiply-adds per image": {
+            arm: sum(row["multiply_adds"] for row in run.structure) for arm, run in first.items()
+        },
+    }
+    points = {arm: mean_and_half(values[arm].dropna()) for arm in values if values[arm].notna().any()}
+    figure = new_figure(3.0)
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (name, cost) in zip(axes, costs.items(), strict=True):
+        for arm, (mean, half) in points.items():
+            colour = styles[arm][0]
+            ax.errorbar(cost[arm], mean, half, fmt="o", color=colour, ms=4, elinewidth=2.5, ecolor=(colour, 0.4))
+        ax.set_xscale("log")
+        ax.margins(x=0.15, y=0.12)
+        log_axis(ax)
+        ax.set_xlabel(name)
+    axes[0].set_ylabel(metric_label(metric))
+    # Labels need the places of the points in print: lay out once, and keep that.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax, cost in zip(axes, costs.values(), strict=True):
+        _label_points(ax, {arm: (cost[arm], *points[arm]) for arm in points}, styles)
+    return figure
+
+
+def _label_points(
+    ax: Axes, points: Mapping[str, tuple[float, float, float]], styles: Mapping[str, tuple[str, str]]
+) -> None:
+    """Write each arm's name as near to its point (x, mean, half) as it fits within the axes and over nothing else."""
+    dpi = ax.figure.dpi / 72  # pixels per point
+    taken = []
+    for x, mean, half in points.values():
+        reach = half if isfinite(half) else 0.0
+        (left, low), (_, high) = ax.transData.transform([(x, mean - reach), (x, mean + reach)])
+        middle = (low + high) / 2
+        low, high = min(low, middle - 3 * dpi), max(high, middle + 3 * dpi)
+        taken.append(Bbox([[left - 3 * dpi, low], [left + 3 * dpi, high]]))
+    frame = ax.get_window_extent()
+    offsets = [(side * dx, dy) for dx in (6, 14, 26) for side in (1, -1) for dy in range(-171, 172, 9)]
+    offsets += [(0, dy) for dy in range(-171, 172, 9)]
+    offsets.sort(key=lambda offset: (np.hypot(*offset), -offset[0], -offset[1]))
+    for arm, (x, mean, _) in points.items():
+        colour = styles[arm][0]
+        text = ax.annotate(arm, (x, mean), (0, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour)
+        best, chosen = np.inf, (6, 0)
+        for dx, dy in offsets:
+            _put(text, dx, dy)
+            box = text.get_window_extent().padded(0.5 * dpi)
+            outside = max(0, frame.x0 - box.x0) + max(0, box.x1 - frame.x1)
+            outside += max(0, frame.y0 - box.y0) + max(0, box.y1 - frame.y1)
+            covered = sum(np.prod(both.size) for other in taken if (both := Bbox.intersection(box, other)))
+            if (cost := 10 * covered + outside) < best:
+                best, chosen = cost, (dx, dy)
+            if best == 0:
+                break
+        _put(text, *chosen)
+        taken.append(text.get_window_extent())
+        if np.hypot(*chosen) > 12:
+            ax.annotate(
+                "",
+                (x, mean),
+                chosen,
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2},
+            )
+
+
+def _put(text: Any, dx: float, dy: float) -> None:
+    text.xyann = (dx, dy)
+    text.set_ha("left" if dx > 0 else "right" if dx < 0 else "center")
+
+
+@styled
+def plot_gap(runs: Runs) -> Figure:
+    """Return training and validation accuracy of the final weights per arm, joined by a line, and the gap in points.
+
+    Both are taken without augmentation; bars are 95 % intervals of the means, the gap's over its paired seeds.
+    """
+    splits = {"training": (INK, "train_accuracy"), "validation": (arm_styles(["v"])["v"][0], "validation_accuracy")}
+    values = {name: 100 * runs.values(metric) for name, (_, metric) in splits.items()}
+    gaps, arms = values["training"] - values["validation"], runs.arms
+    figure = new_figure(0.8 + 0.3 * len(arms))
+    ax = figure.subplots()
+    for row, arm in enumerate(arms):
+        ax.plot([values[name][arm].mean() for name in splits], [row] * 2, color=PALE, lw=3, zorder=1)
+        text = f"{plus_minus(gaps[arm], 2)} points"
+        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    for name, (colour, _) in splits.items():
+        means, halves = np.array([mean_and_half(values[name][arm]) for arm in arms]).T
+        face = "white" if name == "training" else colour
+        ax.errorbar(means, range(len(arms)), xerr=halves, fmt="none", ecolor=colour, elinewidth=2, alpha=0.45)
+        ax.plot(means, range(len(arms)), "o", color=colour, mfc=face, ms=4.5, label=name)
+    ax.plot([], [], color=GREY, lw=2, alpha=0.6, label="95 % interval of the mean")
+    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
+    ax.annotate("Gap", (1.02, 1.0), xycoords="axes fraction", va="bottom", fontweight="bold")
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set(xlabel="Accuracy (%)", ylim=(len(arms) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    return figure
+
+
+@styled
+def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
+    """Return a reliability diagram per arm: how often predictions are right against how sure they are, in percent.
+
+    Predictions of all seeds are pooled. Light bars are the share of predictions in each range of confidence, the
+    line from corner to corner is perfect calibration. See :func:`helpers.calibration.reliability`.
+
+    Raises:
+        ValueError: a run has no such split, or is older than these curves.
+    """
+    by_arm, metric = runs.by_arm(), f"{split}_calibration_error"
+    if missing := [run for run in runs if split not in run.calibration]:
+        raise ValueError(f"split={split!r} has no reliability curve; there are: {', '.join(missing[0].calibration)}")
+    errors, (scale, digits) = runs.values(metric), scale_and_digits(metric)
+    columns = min(4, len(by_arm))
+    rows = -(-len(by_arm) // columns)
+    figure = new_figure(0.45 + 1.75 * rows if columns > 2 else 0.4 + 2.4 * rows)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (arm, (colour, _)) in zip(axes, arm_styles(list(by_arm)).items(), strict=False):
+        curves = [run.calibration[split] for run in by_arm[arm]]
+        count = np.array([curve["count"] for curve in curves], dtype=float)  # (seeds, bins)
+        total = count.sum(axis=0)
+        used = total > 0
+        sure, right = (
+            100 * (count * [curve[what] for curve in curves]).sum(axis=0)[used] / total[used]
+            for what in ("confidence", "accuracy")
+        )
+        width = 100 / len(total)
+        ax.bar((np.arange(len(total)) + 0.5) * width, 100 * total / total.sum(), 0.9 * width, color=PALE)
+        ax.plot([0, 100], [0, 100], color=GREY, lw=0.7, ls="--")
+        ax.plot(sure, right, "o-", color=colour, ms=3)
+        error = plus_minus(scale * errors[arm], digits)
+        ax.annotate(
+            f"calibration error\n{error}{' points' if scale == 100 else ''}",
+            (0.04, 0.96),
+            xycoords="axes fraction",
+            va="top",
+            fontsize=7,
+        )
+        ax.set_title(arm, color=colour)
+        ax.set_box_aspect(1)
+        ax.tick_params(labelbottom=True)
+    for ax in axes[len(by_arm) :]:
+        ax.set_visible(False)
+    axes[0].set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 100])
+    figure.supxlabel(f"Confidence (%), {split} images; bars: share of predictions (%)", fontsize=8)
+    figure.supylabel("Right (%)", fontsize=8)
+    return figure
