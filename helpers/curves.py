@@ -105,7 +105,8 @@ def log_axis(ax: Axes) -> None:
     """Make the x axis logarithmic, with plain numbers (200, 5k, 1M) at its ticks, as many as fit."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 40 * low else (1,)))
+    few = MaxNLocator(4) if high < 4 * low else LogLocator(subs=(1, 2, 5) if high < 40 * low else (1,))
+    ax.xaxis.set_major_locator(few)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter(NullFormatter())
 

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from helpers.curves import label_ends, log_axis
 from helpers.experiment import Experiment
-from helpers.quantities import mean_and_half, metric_label, plus_minus, scale_and_digits
+from helpers.quantities import mean_and_half, metric_label, percent, plus_minus, scale_and_digits
 from helpers.record import Run
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, arm_styles, new_figure, styled
@@ -100,6 +100,9 @@ def plot_sweep(
     ax.plot(list(published), list(published.values()), "D", color=INK, ms=4, zorder=4)
     ax.set(xlabel=label or NAMES.get(choice, str(choice).replace("_", " ").capitalize()), ylabel=metric_label(metric))
     ax.margins(y=0.1)
+    if percent(metric):  # an interval may reach beyond, a share cannot
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, 0), min(high, 100))
     if any(_broke_down(run, metric) for run in runs):
         low, high = ax.get_ylim()
         # Room for a row of crosses per line below everything that is drawn to scale.
