@@ -2,13 +2,15 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.experiment import Experiment, rehearsal
+from helpers.layers import layer_table
+from helpers.models import build
 from helpers.parallel import record
 from helpers.record import DEVICES, Run, kind_for, read_run, record_path
 from helpers.settings import smoke
@@ -16,6 +18,8 @@ from helpers.settings import smoke
 # Fewer paired runs than this say too little for an interval.
 LEAST_SEEDS = 3
 REHEARSAL_SEEDS = 2
+# Training images where an experiment takes them all; only the order of training depends on it.
+WHOLE = 45_000
 
 
 class Runs(Sequence[Run]):
@@ -178,6 +182,23 @@ def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
 def seconds_recorded(runs: Sequence[Run]) -> float:
     """Return the training time of ``runs`` together, in seconds."""
     return float(np.sum([run.metrics["training_seconds"] for run in runs]))
+
+
+def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Return the experiments, each once, in the order in which they answer most per hour.
+
+    First the seeds that every arm needs, then those beyond; within each, from the fewest multiply-adds to the most. So
+    a record that is stopped at any time holds many small studies rather than a part of one large one.
+    """
+    costs: dict[str, int] = {}
+
+    def cost(e: Experiment) -> int:  # about, and at most: the multiply-adds of all forward passes
+        name = f"{e.model} {e.model_options}"
+        if name not in costs:
+            costs[name] = sum(row["multiply_adds"] for row in layer_table(build(e.model, **e.model_options)))
+        return costs[name] * e.epochs * (e.train_size or WHOLE)
+
+    return sorted(dict.fromkeys(experiments), key=lambda e: (e.seed >= LEAST_SEEDS, cost(e), e.seed))
 
 
 def first_recorded(*studies: Study, jobs: int = 1) -> Runs:

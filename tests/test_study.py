@@ -9,7 +9,7 @@ from helpers import study as study_module
 from helpers.evidence import compare, interval, verdict
 from helpers.experiment import Experiment
 from helpers.record import Run, write_run
-from helpers.study import Runs, Study, first_recorded, status
+from helpers.study import Runs, Study, first_recorded, most_telling_first, status
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
 
@@ -179,6 +179,15 @@ def test_where_nothing_is_recorded_the_last_scale_is_trained(folder, monkeypatch
     assert asked == [("small", 2, 6)]
     assert first_recorded(large, some, small).study is small and len(asked) == 1
     assert first_recorded(some).study is some and asked[1:] == [("some", 1, 6)]
+
+
+def test_the_needed_seeds_of_cheap_runs_are_trained_first():
+    small, large = SMALL, SMALL.but(model="r2")  # R2's net takes more multiply-adds than R4's
+    longer, whole = SMALL.but(epochs=3), SMALL.but(train_size=None)
+    declared = [e.but(seed=seed) for e in (whole, large, longer, small) for seed in (0, 3, 1)]
+    told = most_telling_first([*declared, *declared])
+    needed = [e.but(seed=seed) for e in (small, longer, large, whole) for seed in (0, 1)]
+    assert told == [*needed, *(e.but(seed=3) for e in (small, longer, large, whole))]
 
 
 def test_status_counts_and_sees_stale_runs(folder):
