@@ -67,6 +67,8 @@ class Verdict:
         points = self.metric.endswith(SHARES)
         scale, unit = (100, " points") if points else (1, "")
         low, high, size = scale * d.low, scale * d.high, scale * abs(d.mean)
+        if d.low == d.high == 0:
+            return f"{d.a} and {d.b}: equal in each of {self.seeds} seeds"
         if not d.separable:
             return (
                 f"{d.a} and {d.b}: not separable with {self.seeds} seeds "

@@ -69,14 +69,14 @@ def published_classes_table(
         if not told:
             raise KeyError(f"data/published.json has no class of {prefix!r}, such as {prefix}/cat/{splits[0]}-accuracy")
         for name in sorted(told, key=lambda name: classes.index(name) if name in classes else 0):
-            row = rows[arm, name] = {}
+            row = rows[f"{arm}: {name}"] = {}
             for split in splits:
                 theirs = figures.get(f"{prefix}/{name}/{split}-accuracy")
                 ours = plus_minus(shares[split][:, classes.index(name)], 1) if name in classes else MISSING
                 row |= {(split, "ours"): ours, (split, "published"): theirs.text if theirs else MISSING}
     return pd.DataFrame(
         list(rows.values()),
-        pd.MultiIndex.from_tuples(rows, names=["arm", "class"]),
+        list(rows),
         pd.MultiIndex.from_product([splits, ("ours", "published")]),
     )
 

@@ -46,3 +46,9 @@ def test_a_calibration_error_is_told_in_points_and_less_is_better():
 def test_too_little_is_refused(table, against, words):
     with pytest.raises(ValueError, match=words):
         compare_values(table, "validation_accuracy", against)
+
+
+def test_arms_that_are_equal_in_every_seed_are_called_so():
+    table = values(2)
+    table["b"] = table["a"]
+    assert str(compare_values(table, "validation_accuracy")) == "a and b: equal in each of 5 seeds"
