@@ -43,6 +43,11 @@ def runs_folder() -> Path:
     return _rehearsal_folder() / "runs" if smoke() else DATA / "runs"
 
 
+def embeddings_folder() -> Path:
+    """Return the folder of embeddings: ``data/embeddings``, or a temporary one in a rehearsal."""
+    return _rehearsal_folder() / "embeddings" if smoke() else DATA / "embeddings"
+
+
 def generated_folder() -> Path:
     """Return the folder of generated figures, tables and numbers, or a temporary one in a rehearsal."""
     return _rehearsal_folder() / "generated" if smoke() else GENERATED

@@ -162,7 +162,7 @@ def test_ruff_is_content():
 
 def test_nothing_large_is_kept():
     left_out = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "build"}
-    data_sets = [path for path in (ROOT / "data").iterdir() if path.name != "runs"]
+    data_sets = [path for path in (ROOT / "data").iterdir() if path.name not in ("runs", "embeddings")]
     large = []
     for folder, below, files in os.walk(ROOT):
         below[:] = [n for n in below if n not in left_out and Path(folder, n) not in data_sets]

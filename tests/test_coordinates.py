@@ -1,0 +1,114 @@
+"""Coordinates in files: small, exact to what is promised, the same bytes each time, and never half there."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from helpers import settings
+from helpers.coordinates import load_coordinates, quantised, restored, save_coordinates
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def Y():
+    """Return 45,000 points in ten groups, as wide as a t-SNE of so many: float32 (45000, 2)."""
+    random = np.random.default_rng(0)
+    centres = random.uniform(-80, 80, (10, 2))
+    return (centres[np.arange(45_000) % 10] + random.normal(0, 10, (45_000, 2))).astype(np.float32)
+
+
+def test_half_a_step_is_lost_and_no_more(Y):
+    steps, offset, scale = quantised(Y)
+    assert steps.dtype == np.uint16 and steps.min(0).tolist() == [0, 0] and steps.max(0).tolist() == [65_535] * 2
+    error = np.abs(restored(steps, offset, scale) - Y.astype(np.float64)).max(0)
+    width = np.ptp(Y.astype(np.float64), axis=0)
+    assert (error <= width / 131_070 + 1e-5).all()  # and the rounding of float32 itself
+    assert (error > width / 131_070 * 0.9).all()
+
+
+def test_nearest_neighbours_stay_what_they_are(Y, tmp_path):
+    save_coordinates(tmp_path / "a.npz", Y, {})
+    found, _ = load_coordinates(tmp_path / "a.npz")
+    _, first = cKDTree(Y).query(Y[:2000], 11)
+    _, second = cKDTree(found).query(found[:2000], 11)
+    shared = [len(np.intersect1d(a[1:], b[1:])) / 10 for a, b in zip(first, second, strict=True)]
+    assert np.mean(shared) > 0.99
+
+
+def test_what_is_written_is_read_and_eighteen_of_them_are_small(Y, tmp_path):
+    about = {"stage": "end", "layer": "flatten", "seed": 2, "quality": {"recall": 0.25, "kl": None}}
+    assert save_coordinates(tmp_path / "new" / "a.npz", Y, about)
+    found, noted = load_coordinates(tmp_path / "new" / "a.npz")
+    assert noted == about and found.dtype == np.float32 and found.shape == Y.shape
+    assert np.abs(found - Y).max() < 0.003
+    assert 6 * 3 * (tmp_path / "new" / "a.npz").stat().st_size < 3.25 * MEGABYTE
+    # Read and written again, nothing is lost any more.
+    save_coordinates(tmp_path / "b.npz", found, about)
+    assert np.abs(load_coordinates(tmp_path / "b.npz")[0] - found).max() < 1e-4
+
+
+def test_the_same_content_gives_the_same_bytes_and_leaves_the_file_alone(Y, tmp_path):
+    path = tmp_path / "a.npz"
+    assert save_coordinates(path, Y[:100], {"a": 1, "b": 2})
+    bytes_before = path.read_bytes()
+    assert not save_coordinates(path, Y[:100].copy(), {"b": 2, "a": 1})
+    assert save_coordinates(path, Y[:100], {"a": 1, "b": 3}) and path.read_bytes() != bytes_before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]  # nothing half written lies about
+
+
+def test_damage_is_noticed_wherever_it_is(Y, tmp_path):
+    path = tmp_path / "a.npz"
+    save_coordinates(path, Y[:500], {"seed": 1})
+    whole = path.read_bytes()
+    for position in range(60, len(whole), len(whole) // 25):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        try:
+            found, about = load_coordinates(path)
+        except ValueError as error:
+            assert "damaged" in str(error)
+        else:  # a byte that holds nothing, such as a date
+            assert about == {"seed": 1} and np.abs(found - Y[:500]).max() < 0.003
+    for content in (b"", whole[: len(whole) // 2], b"no archive at all"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="a.npz is damaged"):
+            load_coordinates(path)
+    with pytest.raises(FileNotFoundError):
+        load_coordinates(tmp_path / "none.npz")
+
+
+def test_a_whole_archive_with_other_content_is_noticed(Y, tmp_path):
+    path = tmp_path / "a.npz"
+    save_coordinates(path, Y[:50], {"seed": 1})
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["planes"][0, 0, 0] ^= 1
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(ValueError, match="another SHA-256 than it says"):
+        load_coordinates(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.zeros((5, 3)), r"shape \(5, 3\)"),
+        (np.zeros(5), r"shape \(5,\)"),
+        (np.zeros((0, 2)), "at least one point"),
+        (np.array([[0, np.nan]]), "NaN or infinite"),
+    ],
+)
+def test_other_arrays_are_refused(wrong, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        save_coordinates(tmp_path / "a.npz", wrong, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_points_in_one_place_come_back():
+    Y = np.array([[3.5, -1], [3.5, 2]])
+    assert np.allclose(restored(*quantised(Y)), Y)
+
+
+def test_rehearsals_keep_out_of_the_committed_folder(monkeypatch):
+    assert settings.embeddings_folder() == settings.DATA / "embeddings"
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    assert settings.DATA not in settings.embeddings_folder().parents
