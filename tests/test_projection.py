@@ -1,0 +1,180 @@
+"""The quality of a picture, figure by figure, against the definition on small arrays and against other libraries."""
+
+import numpy as np
+import openTSNE
+import pytest
+from scipy.stats import spearmanr
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+from test_embedding import exact_kl
+
+from helpers import projection
+from helpers.embedding import principal
+from helpers.projection import (
+    accuracy,
+    adjusted_rand,
+    align,
+    class_recall,
+    distance_correlation,
+    groups,
+    intermixing,
+    kl_divergence,
+    neighbours,
+    quality,
+    recall,
+    trustworthiness,
+)
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def blobs():
+    """Return four well separated groups in six dimensions, their first two principal components, and labels."""
+    X, labels = make_blobs([60] * 4, n_features=6, cluster_std=1.0, center_box=(-20, 20), random_state=3)
+    return X, principal(X, 2), labels
+
+
+def nearest_by_hand(X: np.ndarray, k: int) -> list[set[int]]:
+    distances = ((X[:, None] - X[None]) ** 2).sum(2)
+    np.fill_diagonal(distances, np.inf)
+    return [set(np.argsort(row, kind="stable")[:k]) for row in distances]
+
+
+def test_neighbours_and_recall_are_those_by_hand(random):
+    X, Y = random.normal(size=(60, 5)), random.normal(size=(60, 2))
+    first, second = nearest_by_hand(X, 7), nearest_by_hand(Y, 7)
+    assert [set(row) for row in neighbours(X, np.array([3, 40]), 7)] == [first[3], first[40]]
+    assert recall(X, Y, 7) == pytest.approx(np.mean([len(a & b) / 7 for a, b in zip(first, second, strict=True)]))
+    assert recall(X, 3 * X, 7) == 1
+    assert 0.02 < recall(random.normal(size=(2000, 3)), random.normal(size=(2000, 2)), 100, sample=300) < 0.08
+
+
+def test_points_that_coincide_are_neighbours_but_never_their_own():
+    X = np.zeros((30, 2))
+    found = neighbours(X, np.arange(30), 10)
+    assert found.shape == (30, 10) and not (found == np.arange(30)[:, None]).any()
+
+
+def test_a_sample_estimates_the_whole(random):
+    X = random.normal(size=(3000, 3))
+    Y = X[:, :2] + random.normal(0, 0.1, (3000, 2))
+    assert recall(X, Y, sample=1000) == pytest.approx(recall(X, Y, sample=3000), abs=0.02)
+    assert recall(X, Y, sample=1000, seed=1) == recall(X, Y, sample=1000, seed=1) != recall(X, Y, sample=1000)
+
+
+def test_class_means_keep_their_neighbours_or_not(random):
+    labels = np.repeat(np.arange(10), 8)
+    places = np.c_[np.arange(10.0) ** 1.1, np.zeros(10)]
+    X, scatter = places[labels], random.normal(0, 1e-3, (80, 2))
+    assert class_recall(X, X + scatter, labels) == 1
+    order = np.array([5, 2, 8, 0, 6, 1, 9, 3, 7, 4])
+    first, second = nearest_by_hand(places, 4), nearest_by_hand(places[order], 4)
+    expected = np.mean([len(a & b) / 4 for a, b in zip(first, second, strict=True)])
+    assert class_recall(X, places[order][labels], labels) == pytest.approx(expected) and expected < 0.9
+    assert class_recall(X[:16], X[:16], labels[:16]) == 1  # two classes have no choice
+
+
+def test_distances_correlate_as_scipy_says(random):
+    X, Y = random.normal(size=(50, 4)), random.normal(size=(50, 2))
+    pairs = np.triu_indices(50, 1)
+    by_hand = [np.sqrt(((Z[pairs[0]] - Z[pairs[1]]) ** 2).sum(1)) for Z in (X, Y)]
+    assert distance_correlation(X, Y) == pytest.approx(spearmanr(*by_hand).statistic)
+    assert distance_correlation(X, 5 * X) == pytest.approx(1)
+
+
+def test_trustworthiness_is_scikit_learns_and_one_for_the_same_points(random):
+    X, Y = random.normal(size=(80, 4)), random.normal(size=(80, 2))
+    assert trustworthiness(X, Y, 5) == pytest.approx(sklearn_trustworthiness(X, Y, n_neighbors=5))
+    assert trustworthiness(X, X) == 1
+    assert trustworthiness(X, Y, 5, sample=60) == trustworthiness(X, Y, 5, sample=60)
+
+
+def test_the_divergence_is_that_of_the_definition_and_openTSNEs_own():
+    X, y = load_digits(return_X_y=True)
+    X = X[:250]
+    made = openTSNE.TSNE(
+        perplexity=15, n_iter=250, early_exaggeration_iter=100, negative_gradient_method="fft", random_state=0
+    ).fit(X)
+    Y = np.asarray(made)
+    assert kl_divergence(X, Y, 15) == pytest.approx(made.kl_divergence, rel=0.01)
+    # openTSNE leaves out all but 45 neighbours; by the definition the rest count a little.
+    assert kl_divergence(X, Y, 15) == pytest.approx(exact_kl(X, Y, 15), rel=0.02)
+    assert kl_divergence(X, Y[::-1], 15) > 2 * kl_divergence(X, Y, 15)
+
+
+def test_the_classifier_and_the_clusters_find_what_is_there_and_nothing_else(blobs, random):
+    X, Y, labels = blobs
+    assert accuracy(Y, labels) == accuracy(X, labels) == 1
+    assert adjusted_rand(Y, labels) == pytest.approx(1) and groups(Y) == 4
+    shuffled = random.permutation(labels)
+    assert accuracy(Y, shuffled) == pytest.approx(0.25, abs=0.08)
+    assert adjusted_rand(Y, shuffled) == pytest.approx(0, abs=0.03)
+
+
+def test_all_figures_at_once(blobs):
+    X, Y, labels = blobs
+    found = quality(X, Y, labels, perplexity=20)
+    compare = {"recall", "class_recall", "distance_correlation", "trustworthiness", "kl"}
+    assert set(found) == compare | {"accuracy", "original_accuracy", "silhouette", "adjusted_rand", "groups"}
+    assert found["recall"] == recall(X, Y) and found["kl"] == kl_divergence(X, Y, 20)
+    assert found["groups"] == 4 and found["accuracy"] == found["original_accuracy"] == 1
+    assert all(type(value) in (float, int) for value in found.values())
+    assert "kl" not in quality(X, Y, labels, perplexity=None)
+    worse = quality(X, Y[::-1] + np.random.default_rng(0).normal(0, 30, Y.shape), labels, perplexity=20)
+    assert all(worse[name] < found[name] for name in compare - {"kl", "class_recall"}) and worse["kl"] > found["kl"]
+
+
+def test_the_classes_that_mix_are_named(random):
+    labels = np.repeat([0, 1, 2], 100)
+    centres = np.array([[0, 0], [0.5, 0], [100, 0]])
+    Y = centres[labels] + random.normal(size=(300, 2))
+    pairs = intermixing(Y, labels, ("cat", "dog", "ship"))
+    assert [pair[:2] for pair in pairs[:1]] == [("cat", "dog")] and len(pairs) == 3
+    assert 0.3 < pairs[0][2] < 0.5 and pairs[1][2] == pairs[2][2] == 0
+    near = nearest_by_hand(Y, 10)
+    share = {
+        (a, b): np.mean([sum(labels[j] == b for j in near[i]) / 10 for i in range(300) if labels[i] == a])
+        for a, b in ((0, 1), (1, 0))
+    }
+    assert pairs[0][2] == pytest.approx((share[0, 1] + share[1, 0]) / 2)
+
+
+def test_alignment_undoes_what_t_sne_leaves_free(random):
+    reference = random.normal(size=(50, 2)) * [3, 1]
+    angle = 2.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = (reference * [1, -1]) @ turn + [30, -7]  # mirrored, turned, shifted
+    assert np.allclose(align(moved, reference), reference)
+    larger = align(5 * moved, reference)
+    assert np.allclose(larger - larger.mean(0), 5 * (reference - reference.mean(0)))  # sizes are kept
+    assert align(moved.astype(np.float32), reference).dtype == np.float32
+    with pytest.raises(ValueError, match="the same points in order"):
+        align(moved[1:], reference)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Y": np.zeros((59, 2))}, r"must be \(N, D\), \(N, 2\) and \(N,\)"),
+        ({"Y": np.zeros((60, 3))}, r"Y \(60, 3\)"),
+        ({"X": np.full((60, 4), np.nan)}, "X holds NaN"),
+        ({"Y": np.full((60, 2), np.inf)}, "Y holds NaN or infinite"),
+        ({"labels": np.zeros(60, int)}, "labels need two classes"),
+        ({"labels": np.arange(60) // 57}, r"got 2 of \[57, 3\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change, words):
+    given = {"X": np.ones((60, 4)), "Y": np.ones((60, 2)), "labels": np.arange(60) % 2} | change
+    with pytest.raises(ValueError, match=words):
+        quality(**given)
+
+
+def test_samples_are_in_order_and_without_repetition():
+    chosen = projection._sample(100, 30, 0)
+    assert (
+        len(set(chosen)) == 30 and (np.diff(chosen) > 0).all() and list(projection._sample(5, 30, 0)) == [0, 1, 2, 3, 4]
+    )
