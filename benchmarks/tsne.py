@@ -1,0 +1,146 @@
+"""How fast, and how good, is t-SNE by each library that works here? All on the same latents of R2's net, N x 2048.
+
+"tsne opentsne 40000 seconds": ours against scikit-learn, which is run at 10,000 points at most; beyond, its seconds
+are extrapolated as N log N, and the name says so. Memory (the peak above what was in use before, in MiB; on a GPU, that
+of the GPU), KL divergence, trustworthiness and recall have scikit-learn's as baseline, beyond 10,000 openTSNE's.
+
+`make bench BENCH=tsne` measures 40,000 points; `python benchmarks/tsne.py 2000` prints the rows for 2,000.
+"""
+
+import math
+import multiprocessing
+import resource
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from helpers.data import load, subset
+from helpers.embedding import available_backends, embed, principal
+from helpers.experiment import Experiment
+from helpers.projection import kl_divergence, recall, trustworthiness
+from helpers.split_latents import split_latents
+from helpers.train import fit
+from helpers.tsne_backends import BACKENDS
+
+POINTS, REFERENCE_POINTS, LAYER = 40_000, 10_000, "flatten"
+MEBIBYTE = 2**20
+
+
+def latents_of(n: int) -> np.ndarray:
+    """Return the convolutional features of ``n`` training images after one epoch: float32 (n, 2048)."""
+    data = load("cifar10")
+    model = fit(Experiment(model="r2", batch_size=64, epochs=1, precision="bf16"), data).model
+    return split_latents(model, subset(data.train, n), data.mean, data.std, LAYER)[LAYER]
+
+
+class GpuPeak(threading.Thread):
+    """Watches how much of the GPU is in use, by whichever library, while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.done, self.before, self.peak = threading.Event(), self.used(), 0
+
+    @staticmethod
+    def used() -> int:
+        free, total = torch.cuda.mem_get_info()
+        return total - free
+
+    def run(self) -> None:
+        while not self.done.wait(0.01):
+            self.peak = max(self.peak, self.used() - self.before)
+
+
+def one(backend: str, path: str, n: int) -> dict[str, float]:
+    """Return the figures of one embedding of the first ``n`` latents in ``path``, made in this process alone."""
+    X = np.load(path)[:n]
+    on_gpu = BACKENDS[backend].gpu
+    # A first, small embedding loads and compiles what the library needs; nobody embeds only once.
+    embed(X[:500], backend, iterations=250, verbose=False)
+    watch = GpuPeak() if on_gpu else None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux; a peak, so this leaves out little
+    if watch:
+        watch.start()
+    began = time.perf_counter()
+    made = embed(X, backend)
+    seconds = time.perf_counter() - began
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    if watch:
+        watch.done.set()
+        watch.join()
+        peak = watch.peak
+    Y = made.coordinates
+    return {
+        "seconds": seconds,
+        "memory": max(peak, 1) / MEBIBYTE,
+        "kl": kl_divergence(principal(X), Y),
+        "trustworthiness": trustworthiness(X, Y),
+        "recall": recall(X, Y),
+    }
+
+
+def alone(backend: str, path: str, n: int) -> dict[str, float]:
+    """Return :func:`one` from a fresh process, whose memory no other backend has touched."""
+    print(f"  {backend}, {n:,} points ...", flush=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(one, backend, path, n).result()
+
+
+def rows(n: int, found: dict[str, dict[str, float]], reference: dict[str, float], seconds: float | None) -> list[dict]:
+    """Return the comparisons of all backends in ``found`` with ``reference``; ``seconds``: scikit-learn's, guessed."""
+    result = []
+    for backend, ours in found.items():
+        for figure, unit in (
+            ("seconds", "s"),
+            ("memory", "MiB"),
+            ("kl", "nats"),
+            ("trustworthiness", ""),
+            ("recall", ""),
+        ):
+            guessed = figure == "seconds" and seconds is not None
+            if ours is reference and not guessed:
+                continue
+            baseline = seconds if guessed else reference[figure]
+            less_is_better = figure in ("seconds", "memory")
+            ratio = baseline / ours[figure] if less_is_better else ours[figure] / baseline
+            result.append(
+                {
+                    "name": f"tsne {backend} {n} {figure}{' (extrapolated)' if guessed else ''}",
+                    "ours": round(ours[figure], 4),
+                    "baseline": round(baseline, 4),
+                    "ratio": round(ratio, 3),
+                    "unit": unit,
+                    "device": "cuda" if BACKENDS[backend].gpu else "cpu",
+                    "threads": torch.get_num_threads(),
+                }
+            )
+    return result
+
+
+def measure(n: int = POINTS) -> list[dict]:
+    """Return the comparisons at ``n`` points and, if that is beyond it, at REFERENCE_POINTS, with scikit-learn."""
+    usable = [name for name, reason in available_backends().items() if reason is None]
+    for name, reason in available_backends().items():
+        if reason is not None:
+            print(f"  without {name}: {reason}", flush=True)
+    small = min(n, REFERENCE_POINTS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "latents.npy"))
+        np.save(path, latents_of(n))
+        found = {name: alone(name, path, small) for name in usable}
+        result = rows(small, found, found["sklearn"], None)
+        if n > small:
+            guess = found["sklearn"]["seconds"] * n * math.log(n) / (small * math.log(small))
+            large = {name: alone(name, path, n) for name in usable if name != "sklearn"}
+            result += rows(n, large, large["opentsne"], guess)
+    return result
+
+
+if __name__ == "__main__":
+    for row in measure(*map(int, sys.argv[1:])):
+        print(row)
