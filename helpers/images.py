@@ -1,10 +1,15 @@
 """Pictures as arrays: reading them, and the one order that every copy of a data set is put in."""
 
+import hashlib
+import warnings
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
@@ -18,6 +23,11 @@ _UNREADABLE = (
     ValueError,
     EOFError,
 )
+
+# A JPEG is shrunk while it is decoded, so it may be larger than Pillow's limit for other pictures (179 million
+# pixels): phones of 200 megapixels exist.
+_LARGEST_JPEG = 1 << 29
+_THUMBNAIL = 16
 
 
 class DataError(ValueError):
@@ -46,17 +56,82 @@ def read_exact(data: bytes, name: str, size: int = 32) -> np.ndarray:
         raise DataError(f"{name} is no readable image ({error}); replace or remove it.") from error
 
 
-def read_fitted(path: Path, size: int = 32) -> np.ndarray:
-    """Return a picture of any shape, upright, centre-cropped and resized: uint8 (size, size, 3), RGB.
+class Picture(NamedTuple):
+    """A picture as a network sees it, and what tells it from others.
 
-    A camera's rotation (EXIF) is applied first. Raises DataError for what is no image.
+    pixels: uint8 (size, size, 3), RGB, centre-cropped; thumbnail: uint8 (16, 16), the whole picture in grey,
+    uncropped; digest: 64 bits of the SHA-256 of the upright RGB pixels.
+    """
+
+    pixels: np.ndarray
+    thumbnail: np.ndarray
+    digest: int
+
+
+def read_picture(file: Path | bytes, size: int = 32) -> Picture:
+    """Return a picture of any shape and colour mode, upright, centre-cropped and resized with antialiasing.
+
+    A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits
+    become 8. Raises DataError, which gives the reason alone, for what is no picture or too large a one.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (size, size)))
-    except _UNREADABLE as error:
+        if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
+            raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
+        with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream, warnings.catch_warnings():
+            # Whatever Pillow finds odd about a picture it can read is no concern of the reader.
+            warnings.simplefilter("ignore")
+            if not stream.read(1):
+                raise DataError("an empty file")
+            upright = _upright(stream, size)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"no picture in a format that is read ({', '.join(_FORMATS)})") from error
+    # A decoder that trips over a broken file raises whatever the trip was.
+    except Exception as error:
+        raise DataError(str(error) or type(error).__name__) from error
+    digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
+    thumbnail = upright.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BICUBIC)
+    pixels = np.asarray(ImageOps.fit(upright, (size, size)))
+    return Picture(pixels, np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
+
+
+def read_fitted(path: Path, size: int = 32) -> np.ndarray:
+    """Return the pixels of :func:`read_picture`: uint8 (size, size, 3), RGB. Raises DataError, naming the file."""
+    try:
+        return read_picture(path, size).pixels
+    except DataError as error:
         raise DataError(f"{path} is no readable image ({error})") from error
+
+
+def _upright(stream: BinaryIO, size: int) -> Image.Image:
+    """Return the picture in RGB as it is meant to be looked at; a large JPEG at a fraction of its size."""
+    stream.seek(0)
+    is_jpeg = stream.read(3) == b"\xff\xd8\xff"
+    stream.seek(0)
+    with JpegImageFile(stream) if is_jpeg else Image.open(stream, formats=_FORMATS) as image:
+        if is_jpeg:
+            if image.width * image.height > _LARGEST_JPEG:
+                raise DataError(f"{image.width} x {image.height} pixels, more than {_LARGEST_JPEG:,}")
+            # Four times what is wanted leaves the last, antialiased step enough to average over.
+            image.draft(None, (4 * size, 4 * size))
+        image.load()
+        with suppress(Exception):  # with a rotation that cannot be read, the picture is taken as it lies
+            ImageOps.exif_transpose(image, in_place=True)
+        return _in_rgb(image)
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0).clip(min=0)
+        # Pillow would cut 16 bits off at 255. The other two modes do not tell what white is.
+        likely = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+        white = next((white for white in likely if values.max() <= white), values.max())
+        image = Image.fromarray((values * (255 / white)).round().astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
