@@ -1,0 +1,19 @@
+"""Pictures that nobody took: smooth random scenes, all different, and what a camera or a web page does to them."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def scene(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """Return a scene of some coloured clouds; another seed gives another scene."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    """Return the bytes of ``image`` as a file of that kind."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

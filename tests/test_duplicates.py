@@ -1,0 +1,168 @@
+"""Copies are found, all of them, stay on one side of a split, and different pictures are left alone."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import encoded, scene
+from sklearn.utils.class_weight import compute_sample_weight
+
+from helpers.data import DataError, load
+from helpers.duplicates import duplicate_groups, near_pairs
+from helpers.folder import list_pictures, load_arrays, scan
+from helpers.images import read_picture
+from helpers.splits import balanced, class_weights, grouped_split, stratified_split
+
+COPIES = {
+    **{f"quality {q}": lambda image, q=q: encoded(image, "JPEG", quality=q) for q in (20, 30, 50, 70, 90)},
+    **{
+        f"{size} px": lambda image, size=size: encoded(image.resize((size, size)), "PNG") for size in (32, 48, 100, 200)
+    },
+    "small and poor": lambda image: encoded(image.resize((40, 40)), "JPEG", quality=40),
+    "squashed": lambda image: encoded(image.resize((90, 50)), "PNG"),
+    "grey": lambda image: encoded(image.convert("L"), "PNG"),
+    "webp": lambda image: encoded(image, "WEBP", quality=40),
+    "64 colours": lambda image: encoded(image.quantize(64), "GIF"),
+    "brighter": lambda image: encoded(image.point(lambda value: 60 + value // 2), "PNG"),
+    "the same": lambda image: encoded(image, "PNG"),
+}
+
+
+def groups_of(files: list[bytes]) -> np.ndarray:
+    pictures = [read_picture(content) for content in files]
+    return duplicate_groups(np.stack([p.thumbnail for p in pictures]), np.array([p.digest for p in pictures]))
+
+
+def test_every_copy_is_found_and_nothing_else():
+    originals = [encoded(scene(seed), "PNG") for seed in range(60)]
+    copies = [copy(scene(seed)) for seed in range(60) for copy in COPIES.values()]
+    expected = [*range(60), *np.repeat(np.arange(60), len(COPIES))]
+    assert groups_of(originals + copies).tolist() == expected
+
+
+def test_a_copy_of_a_copy_belongs_to_the_first_and_mirrored_pictures_do_not():
+    second = Image.open(io.BytesIO(encoded(scene(1), "JPEG", quality=30)))
+    third = second.resize((40, 40))
+    files = [encoded(scene(0), "PNG"), encoded(scene(1), "PNG"), encoded(second, "PNG"), encoded(third, "PNG")]
+    files.append(encoded(scene(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT), "PNG"))
+    assert groups_of(files).tolist() == [0, 1, 1, 1, 4]
+
+
+def test_plain_surfaces_are_copies_only_where_their_pixels_are_equal():
+    shades = [Image.new("RGB", (40, 40), (shade, 0, 0)) for shade in (100, 101, 100, 200)]
+    assert groups_of([encoded(shade, "PNG") for shade in shades]).tolist() == [0, 1, 0, 3]
+
+
+def test_near_pairs_are_those_of_the_correlation_matrix(monkeypatch):
+    rng = np.random.default_rng(0)
+    thumbnails = rng.integers(0, 256, (60, 16, 16))
+    thumbnails[30:] = np.clip(thumbnails[:30] + rng.normal(0, np.arange(30)[:, None, None], (30, 16, 16)), 0, 255)
+    thumbnails = thumbnails.astype(np.uint8)
+    correlation = np.corrcoef(thumbnails.reshape(60, -1))
+    expected = np.argwhere(np.triu(correlation >= 0.98, 1))
+    assert 5 < len(expected) < 30
+    for rows in (1 << 25, 60 * 7):  # at once, and in parts of seven rows
+        monkeypatch.setattr("helpers.duplicates._ROWS", rows)
+        assert near_pairs(thumbnails).tolist() == expected.tolist()
+    assert near_pairs(thumbnails[:0]).shape == (0, 2)
+
+
+def test_no_group_stands_on_both_sides_and_classes_keep_their_shares():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [300, 200, 100])
+    groups = np.arange(600)
+    copies = rng.choice(600, 150, replace=False)
+    groups[copies[:100]] = groups[copies[100]]  # one large group, across classes
+    groups[copies[101:]] = groups[copies[101:]] // 4 * 4
+    for seed in range(5):
+        kept, held = grouped_split(labels, groups, 120, seed)
+        assert sorted([*kept, *held]) == list(range(600))
+        assert not set(groups[kept]) & set(groups[held])
+        first = np.unique(groups, return_index=True)[1]
+        taken = labels[first[np.isin(groups[first], groups[held])]]
+        assert np.allclose(np.bincount(taken) / np.bincount(labels[first]), 0.2, atol=0.01)
+
+
+def test_without_groups_it_is_the_plain_split():
+    labels = np.repeat([0, 1, 2], 40)
+    for one, two in zip(grouped_split(labels, np.arange(120), 24), stratified_split(labels, 24), strict=True):
+        assert one.tolist() == two.tolist()
+
+
+def test_a_class_of_copies_alone_cannot_be_split():
+    labels = np.repeat([0, 1], 20)
+    groups = np.where(labels == 1, 20, np.arange(40))
+    with pytest.raises(DataError, match="cannot be split"):
+        grouped_split(labels, groups, 8)
+
+
+def test_balancing_cuts_to_the_smallest_class_and_weights_count_every_class_alike():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 20, 7]))
+    index = np.arange(3, 77)
+    part = balanced(labels, index)
+    smallest = np.bincount(labels[index]).min()
+    assert np.bincount(labels[part]).tolist() == [smallest] * 3
+    assert len(set(part)) == len(part) and set(part) <= set(index) and part.tolist() == sorted(part)
+    assert balanced(labels, index).tolist() == part.tolist() != balanced(labels, index, seed=1).tolist()
+    weights = np.array(class_weights(labels))
+    assert np.allclose(weights[labels], compute_sample_weight("balanced", labels))
+    assert np.allclose(weights * [50, 20, 7], 77 / 3)
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Return a folder of three classes of 40 scenes, each scene of the first ten with a copy of some kind."""
+    for label, name in enumerate(("ash", "birch", "cedar")):
+        (tmp_path / "trees" / name).mkdir(parents=True)
+        for number in range(40):
+            picture = scene(1000 * label + number)
+            (tmp_path / "trees" / name / f"{number}.png").write_bytes(encoded(picture, "PNG"))
+            if number < 10:
+                kind = [name for name in COPIES if name != "squashed"][(number + 5 * label) % (len(COPIES) - 1)]
+                (tmp_path / "trees" / name / f"copy {number}").write_bytes(COPIES[kind](picture))
+    return tmp_path / "trees"
+
+
+def source_of(images):
+    """Return which scene each image (N, H, W, 3) shows, found by correlation at network size."""
+    known = np.stack([read_picture(encoded(scene(1000 * a + b), "PNG")).pixels for a in range(3) for b in range(40)])
+    rows = [np.corrcoef(image.mean(axis=2).ravel(), known.mean(axis=3).reshape(120, -1))[0, 1:] for image in images]
+    return np.array(rows).argmax(axis=1)
+
+
+def test_no_planted_copy_stands_in_two_splits(tmp_path, planted):
+    data = load(f"folder:{planted}", root=tmp_path)
+    parts = [source_of(split.images.permute(0, 2, 3, 1).numpy()) for split in (data.train, data.validation, data.test)]
+    assert sum(map(len, parts)) == 150
+    sets = [set(part.tolist()) for part in parts]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    assert abs(len(data.test) - 30) <= 6 and set().union(*sets) == set(range(120))
+
+
+def test_the_summary_counts_copies(tmp_path, planted):
+    (planted / "ash" / "from birch.png").write_bytes(encoded(scene(1020), "PNG"))
+    (planted / "ash" / "broken.png").write_bytes(b"")
+    found = scan(list_pictures(planted), tmp_path / "cache")
+    table = found.summary()
+    assert table.index.tolist() == ["ash", "birch", "cedar", "all"]
+    assert table.loc["ash", ["files", "left out", "images"]].tolist() == [52, 1, 51]
+    assert table.loc["all", "identical"] + table.loc["all", "near-duplicates"] == 31
+    assert table["also elsewhere"].tolist() == [1, 1, 0, 2]
+    copies = found.duplicates()
+    assert len(copies) == 62 and (copies["copy"] == "first").sum() == 31
+    assert copies.groupby("group").size().eq(2).all()
+    assert found.left_out.values.tolist() == [["ash/broken.png", "ash", "an empty file"]]
+
+
+def test_from_given_splits_what_the_test_set_holds_is_taken_out_of_training(tmp_path):
+    root = tmp_path / "given"
+    for label, name in enumerate(("ash", "birch")):
+        for split, seeds in (("train", range(20)), ("test", range(15, 25))):
+            (root / split / name).mkdir(parents=True)
+            for seed in seeds:
+                poor = encoded(scene(100 * label + seed), "JPEG", quality=95 if split == "train" else 40)
+                (root / split / name / f"{seed}.jpg").write_bytes(poor)
+    arrays = load_arrays(list_pictures(root), tmp_path / "cache")
+    assert np.bincount(arrays["train_labels"]).tolist() == [15, 15]
+    assert np.bincount(arrays["test_labels"]).tolist() == [10, 10]
