@@ -1,9 +1,14 @@
 """Scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network."""
 
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from helpers.cache import Arrays
+from helpers.files import atomic_write
 from helpers.images import stacked
 from helpers.splits import stratified_split
 
@@ -30,3 +35,21 @@ def load_arrays() -> Arrays:
         "test_labels": labels[test],
         "source": np.array("scikit-learn's load_digits"),
     }
+
+
+def write_pictures(folder: Path, per_class: int | None = None) -> Path:
+    """Return ``folder`` after writing the digits there as pictures, <digit>/<number>.png, for want of others.
+
+    ``per_class``: so many of each digit, or all, some 180. Files that are there already stay as they are.
+    """
+    arrays = load_arrays()
+    images = np.concatenate([arrays["train_images"], arrays["test_images"]])
+    labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
+    for label, name in enumerate(CLASSES):
+        for number, pixels in enumerate(images[labels == label][:per_class]):
+            path = Path(folder) / name / f"{number:03d}.png"
+            if not path.exists():
+                buffer = BytesIO()
+                Image.fromarray(pixels).save(buffer, "PNG")
+                atomic_write(path, buffer.getvalue())
+    return Path(folder)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import folder
+from helpers import folder, images
 from helpers.data import DataError, DataMissing, load
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
@@ -81,9 +81,9 @@ def test_a_picture_is_cropped_to_its_centre(pictures):
     pictures.mkdir()
     Image.fromarray(strip).save(pictures / "wide.png")
     # The interpolation looks a little beyond the crop, so the outermost pixels may hold some black.
-    inner = folder.read_fitted(pictures / "wide.png", 32)[:, 2:-2]
+    inner = images.read_fitted(pictures / "wide.png", 32)[:, 2:-2]
     assert (inner == (10, 200, 30)).all()
-    assert folder.read_fitted(pictures / "wide.png", 16).shape == (16, 16, 3)
+    assert images.read_fitted(pictures / "wide.png", 16).shape == (16, 16, 3)
 
 
 def test_a_camera_rotation_is_applied(pictures):
@@ -93,7 +93,7 @@ def test_a_camera_rotation_is_applied(pictures):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     Image.fromarray(lying).save(pictures / "turned.png", exif=exif)
-    upright = folder.read_fitted(pictures / "turned.png")
+    upright = images.read_fitted(pictures / "turned.png")
     assert (upright[:16] == 255).all() and (upright[16:] == 0).all()
 
 
@@ -101,7 +101,7 @@ def test_a_camera_rotation_is_applied(pictures):
 def test_every_colour_mode_becomes_rgb(pictures, mode):
     pictures.mkdir()
     Image.new("RGB", (50, 50), (255, 255, 255)).convert(mode).save(pictures / "picture.tiff")
-    pixels = folder.read_fitted(pictures / "picture.tiff")
+    pixels = images.read_fitted(pictures / "picture.tiff")
     assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 and (pixels > 250).all()
 
 
@@ -128,7 +128,7 @@ def test_pictures_are_decoded_once_until_they_change(tmp_path, pictures, monkeyp
     cache = tmp_path / "cache"
     before = folder.load_arrays(folder.list_pictures(pictures), cache)
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "read_fitted", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(folder, "read_picture", lambda *_: pytest.fail("decoded again"))
         again = folder.load_arrays(folder.list_pictures(pictures), cache)
     assert all(np.array_equal(before[name], again[name]) for name in before)
     paint(pictures / "red" / "changing.bmp", (123, 45, 67), 0)  # of the same length
