@@ -60,7 +60,7 @@ def _refuse_dangerous(info: tarfile.TarInfo, archive: Path, largest: int) -> Non
     elif not (info.isfile() or info.isdir()):
         problem = "is a link or a device"
     elif info.size > largest:
-        problem = f"has {info.size:,} bytes; no file of CIFAR-10 has"
+        problem = f"has {info.size:,} bytes, more than a picture of this data set"
     else:
         return
     raise DataError(f"{archive}: member {info.name!r} {problem}. Refused; get this archive elsewhere.")

@@ -1,6 +1,7 @@
 """A data set by its name, ready for training: images, labels, one fixed split, and the hashes of all that.
 
-``load("cifar10")``, ``load("digits")`` or ``load("folder:PATH")``; nothing is read until it is needed.
+``load("cifar10")``, ``load("digits")``, ``load("folder:PATH")`` or ``load("pacs:style")``; nothing is read until it is
+needed. :mod:`helpers.dataset_name` has the options of a name.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers import cifar10, digits, folder
+from helpers import cifar10, digits, folder, pacs
 from helpers.cache import Arrays
+from helpers.dataset_name import DatasetName, parse
 from helpers.files import sha256_array
 from helpers.images import DataError, DataMissing
 from helpers.settings import DATA, stand_in
-from helpers.splits import SPLIT_SEED, share, stratified_split
+from helpers.splits import SPLIT_SEED, grouped_split, share, stratified_split
 
 __all__ = ["DataError", "DataMissing", "Dataset", "Split", "load", "subset"]
 
@@ -121,7 +123,8 @@ class Dataset:
         arrays = self._arrays()
         labels = arrays["train_labels"]
         held_out = share(len(labels), VALIDATION_SHARE, len(self.classes))
-        train, validation = stratified_split(labels, held_out)
+        groups = arrays.get("train_groups", np.arange(len(labels)))
+        train, validation = grouped_split(labels, groups, held_out)
         names = ("train_images", "train_labels", "test_images", "test_labels")
         hashes = {name: sha256_array(arrays[name]) for name in names}
         return _Loaded(
@@ -138,19 +141,18 @@ class Dataset:
 
 
 def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
-    """Return the data set called "cifar10", "digits" or "folder:PATH" (PATH absolute, or below ``root``).
+    """Return the data set "cifar10", "digits", "folder:PATH" (PATH absolute, or below ``root``) or "pacs:QUESTION".
 
     Nothing is read yet. cifar10 and digits are kept for the life of the process, so asking again is free;
     a folder is looked at anew, since its pictures may have changed. ``download`` False: never touch the
     network. In a rehearsal (COURSE_SMOKE=1) the digits stand in for any other. Raises ValueError for another name.
     """
-    name, root = stand_in(name), Path(root).resolve()
-    kind, _, path = name.partition(":")
-    if name in ("cifar10", "digits"):
-        return _bundled(name, root, download)
-    if kind == "folder" and path:
-        return _folder(name, root / Path(path).expanduser(), root / "cache")
-    raise ValueError(f"no data set is called {name!r}; choose cifar10, digits or folder:PATH.")
+    chosen, root = parse(stand_in(name)), Path(root).resolve()
+    if chosen.kind == "folder":
+        return _folder(name, chosen, root)
+    if chosen.selection:
+        return _pacs(str(chosen), chosen, root)
+    return _bundled(chosen.kind, root, download)
 
 
 @cache
@@ -165,13 +167,32 @@ def _bundled(name: str, root: Path, download: bool) -> Dataset:
     )
 
 
-def _folder(name: str, path: Path, cache_folder: Path) -> Dataset:
+def _folder(name: str, chosen: DatasetName, root: Path) -> Dataset:
+    path = root / Path(chosen.rest).expanduser()
+
+    def arrays() -> Arrays:
+        listing = folder.list_pictures(path)
+        return _labelled(folder.load_arrays(listing, root / "cache", chosen.size, chosen.balance), chosen)
+
+    return Dataset(name, lambda: folder.list_pictures(path).classes, path.is_dir, arrays)
+
+
+def _pacs(name: str, chosen: DatasetName, root: Path) -> Dataset:
+    selection = chosen.selection
     return Dataset(
         name,
-        lambda: folder.list_pictures(path).classes,
-        path.is_dir,
-        lambda: folder.load_arrays(folder.list_pictures(path), cache_folder),
+        lambda: selection.classes,
+        lambda: bool(pacs.find_copy(root)),
+        lambda: _labelled(pacs.load_arrays(selection, root), chosen),
     )
+
+
+def _labelled(arrays: Arrays, chosen: DatasetName) -> Arrays:
+    """Return the arrays with their own labels, or with the training labels shuffled among the images."""
+    if not chosen.random_labels:
+        return arrays
+    shuffled = np.random.default_rng(SPLIT_SEED).permutation(arrays["train_labels"])
+    return arrays | {"train_labels": shuffled}
 
 
 def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:

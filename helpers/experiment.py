@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from helpers.augment import augmentation
+from helpers.dataset_name import parse
 from helpers.models import build
 from helpers.numpy_cnn.choices import parts
 
@@ -113,8 +114,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
-        if self.dataset not in ("cifar10", "digits") and not self.dataset.startswith("folder:"):
-            raise ValueError(f'dataset={self.dataset!r} is unknown; choose "cifar10", "digits" or "folder:PATH"')
+        object.__setattr__(self, "dataset", str(parse(self.dataset)))
         with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
             build(self.model, **self.model_options)
         augmentation(self.augmentation)

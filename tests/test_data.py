@@ -450,7 +450,7 @@ def test_the_original_host_is_among_the_mirrors():
 
 def test_another_name_is_refused_with_the_choices():
     for name in ("cifar", "folder:", "folder", "digits:x"):
-        with pytest.raises(ValueError, match="choose cifar10, digits or folder:PATH"):
+        with pytest.raises(ValueError, match='choose "cifar10", "digits", "folder:PATH"'):
             load(name)
 
 

@@ -30,9 +30,10 @@ MEGABYTE = 2**20
 ORDER = (
     ("settings", "files"),
     ("images",),
-    ("archives", "cache", "download", "splits"),
-    ("cifar10", "digits", "folder"),
-    ("data", "augment", "numpy_cnn", "calibration", "tsne_backends"),
+    ("archives", "cache", "download", "splits", "duplicates"),
+    ("cifar10", "digits", "folder", "pacs"),
+    ("dataset_name",),
+    ("data", "augment", "numpy_cnn", "calibration", "tsne_backends", "baseline"),
     ("layers", "model_parts", "embedding", "projection", "coordinates"),
     ("models",),
     ("experiment",),

@@ -1,0 +1,197 @@
+"""PACS by its two questions: names with one spelling, the right pictures on each side, and clear refusals."""
+
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import scene
+
+from helpers import pacs
+from helpers.data import DataError, DataMissing, load
+from helpers.dataset_name import parse
+from helpers.experiment import Experiment
+from helpers.settings import DATA
+
+COUNTS = {"art_painting": (8,) * 7, "cartoon": (9,) * 7, "photo": (7,) * 7, "sketch": (12, 10, 10, 10, 10, 5, 6)}
+COPY = ("cartoon/dog/0.png", "cartoon/house/8.png")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return a root with a small PACS: the red of the top left corner is the style, the green the content."""
+    root = tmp_path_factory.mktemp("root")
+    for style, counts in COUNTS.items():
+        for content, count in zip(pacs.CONTENTS, counts, strict=True):
+            folder = root / "pacs" / style / content
+            folder.mkdir(parents=True)
+            for number in range(count):
+                kind = (pacs.STYLES.index(style), pacs.CONTENTS.index(content))
+                image = scene(10_000 * kind[0] + 100 * kind[1] + number)
+                image.paste((60 * kind[0], 30 * kind[1], 0), (0, 0, 8, 8))
+                image.save(folder / f"{number}.png")
+    (root / "pacs" / COPY[1]).write_bytes((root / "pacs" / COPY[0]).read_bytes())
+    return root
+
+
+@pytest.fixture(autouse=True)
+def counts(monkeypatch):
+    monkeypatch.setattr(pacs, "COUNTS", COUNTS)
+    yield
+    pacs._whole.cache_clear()
+
+
+def kinds(split):
+    """Return the style and the content that each image of a split shows, (N,) each."""
+    corner = split.images[:, :2, 0, 0].numpy().astype(float)
+    return (corner[:, 0] / 60).round().astype(int), (corner[:, 1] / 30).round().astype(int)
+
+
+def parts_of(name, root):
+    data = load(name, root=root)
+    return data, [data.train, data.validation, data.test]
+
+
+def test_the_label_is_the_style_or_the_content(small):
+    for question, which in (("style", 0), ("content", 1)):
+        data, parts = parts_of(f"pacs:{question}", small)
+        assert data.classes == pacs.QUESTIONS[question] and data.source == "pacs"
+        assert sum(map(len, parts)) == sum(map(sum, COUNTS.values()))
+        for split in parts:
+            # The copy that stands among the houses shows the corner of a dog.
+            assert (split.labels.numpy() != kinds(split)[which]).sum() <= (question == "content")
+        assert len(data.test) == pytest.approx(0.2 * sum(map(len, parts)), abs=1)
+
+
+def test_styles_and_contents_are_restricted(small):
+    data, parts = parts_of("pacs:style?styles=sketch,cartoon&contents=horse,dog", small)
+    assert data.classes == ("cartoon", "sketch")
+    style, content = np.concatenate([kinds(split) for split in parts], axis=1)
+    labels = np.concatenate([split.labels for split in parts])
+    assert (np.where(labels == 0, 1, 3) == style).all() and set(content) == {0, 4}
+    assert len(labels) == 9 + 9 + 12 + 10
+
+
+@pytest.mark.parametrize("content", pacs.CONTENTS)
+def test_a_content_is_held_out(small, content):
+    data, parts = parts_of(f"pacs:style?styles=art_painting,cartoon,photo&held_out={content}", small)
+    number = pacs.CONTENTS.index(content)
+    test = kinds(data.test)[1]
+    assert (test == number).sum() >= len(test) - 1 and len(test) == 8 + 9 + 7
+    assert not any((kinds(split)[1] == number).any() for split in parts[:2])
+    # A dog has a copy among the houses: with either held out, the other's copy does not train.
+    assert sum(map(len, parts)) == 7 * (8 + 9 + 7) - (content in ("dog", "house"))
+
+
+@pytest.mark.parametrize("style", pacs.STYLES)
+def test_a_style_is_held_out(small, style):
+    data, parts = parts_of(f"pacs:content?held_out={style}", small)
+    number = pacs.STYLES.index(style)
+    assert set(kinds(data.test)[0]) == {number} and len(data.test) == sum(COUNTS[style])
+    assert not any((kinds(split)[0] == number).any() for split in parts[:2])
+
+
+def test_balanced_and_larger(small):
+    data, parts = parts_of("pacs:style?balance=smallest&size=40", small)
+    assert np.bincount(np.concatenate([s.labels for s in parts])).tolist() == [49] * 4
+    assert data.train.images.shape[1:] == (3, 40, 40)
+    held, _ = parts_of("pacs:style?balance=smallest&held_out=house", small)
+    assert held.test.labels.bincount().tolist() == [5] * 4
+
+
+def test_a_copy_is_never_in_two_splits(small):
+    for name in ("pacs:content", "pacs:style", "pacs:content?balance=smallest"):
+        sides = [
+            side for side, split in enumerate(parts_of(name, small)[1]) for x in split.images
+            if np.array_equal(x.permute(1, 2, 0), pacs.read_picture(small / "pacs" / COPY[0]).pixels)
+        ]  # fmt: skip
+        assert len(set(sides)) <= 1, name
+
+
+def test_an_archive_gives_the_same_as_the_folder(small, tmp_path):
+    with tarfile.open(tmp_path / "pacs-64.tar.gz", "w:gz") as tar:
+        tar.add(small / "pacs", "pacs")
+    assert load("pacs:style", root=tmp_path).hashes == load("pacs:style", root=small).hashes
+
+
+def test_what_is_missing_or_broken_is_named(small, tmp_path):
+    data = load("pacs:style", root=tmp_path)
+    assert not data.available() and data.classes == pacs.STYLES
+    with pytest.raises(DataMissing, match="pacs/<style>/<content>"):
+        _ = data.train
+    (tmp_path / "pacs").mkdir()
+    for style in pacs.STYLES:
+        (tmp_path / "pacs" / style).symlink_to(small / "pacs" / style)
+    (tmp_path / "pacs" / "sketch").unlink()
+    with pytest.raises(DataError, match="0 pictures of sketch/dog; PACS has 12"):
+        _ = load("pacs:style", root=tmp_path).train
+    folder = tmp_path / "pacs" / "sketch" / "dog"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "0.png")
+    (folder / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match="1.png is no readable image .an empty file"):
+        _ = load("pacs:style", root=tmp_path).train
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("cifar10", "cifar10"),
+        ("digits", "digits"),
+        ("folder:/a/b c", "folder:/a/b c"),
+        ("folder:why?", "folder:why?"),
+        ("folder:a?size=32", "folder:a"),
+        ("folder:a?labels=random&size=64", "folder:a?size=64&labels=random"),
+        ("pacs:style", "pacs:style"),
+        ("pacs:style?styles=sketch, photo,cartoon,art_painting", "pacs:style"),
+        (
+            "pacs:style?held_out=dog&styles=photo,cartoon,art_painting",
+            "pacs:style?styles=art_painting,cartoon,photo&held_out=dog",
+        ),
+        ("pacs:content?balance=smallest&held_out=sketch", "pacs:content?held_out=sketch&balance=smallest"),
+    ],
+)
+def test_a_name_has_one_spelling(name, spelling):
+    assert str(parse(name)) == spelling == str(parse(spelling))
+    assert Experiment(dataset=name).key == Experiment(dataset=spelling).key
+    assert Experiment(dataset=name).dataset == spelling
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mnist", "digits"),
+        ("folder:", "folder:PATH"),
+        ("pacs:", "pacs:style"),
+        ("digits?size=64", "unknown"),
+        ("pacs:colour", "style or content"),
+        ("pacs:style?", "no option"),
+        ("pacs:style?style=photo", "styles, contents, held_out"),
+        ("pacs:style?styles=photos,sketch", "'photos' is unknown; choose among: art_painting"),
+        ("pacs:style?styles=photo", "nothing to tell apart"),
+        ("pacs:style?held_out=photo", "dog, elephant"),
+        ("pacs:content?held_out=dog", "art_painting, cartoon"),
+        ("pacs:style?contents=dog,horse&held_out=house", "among the 2 that can be: dog, horse"),
+        ("pacs:style?contents=dog&held_out=dog", "nothing to train on"),
+        ("pacs:style?size=4", "8 to 512"),
+        ("pacs:style?size=big", "8 to 512"),
+        ("pacs:style?size=32&size=64", "one value"),
+        ("pacs:style?balance=largest", "smallest"),
+        ("folder:a?styles=photo", "size, balance, labels"),
+    ],
+)
+def test_nonsense_is_refused_with_the_choices(name, says):
+    for use in (parse, load, lambda dataset: Experiment(dataset=dataset)):
+        with pytest.raises(ValueError, match=says):
+            use(name)
+
+
+@pytest.mark.skipif(not pacs.find_copy(DATA), reason="PACS is not in data/")
+def test_of_the_real_pacs_seven_pairs_are_surely_copies(monkeypatch):
+    monkeypatch.undo()
+    arrays = pacs._whole(tuple(pacs.find_copy(DATA)), DATA, 32)
+    sizes = np.bincount(arrays["groups"], minlength=9991)
+    # Counted and looked at, one by one: data/README.md.
+    assert len(arrays["labels"]) == 9991 and (sizes > 1).sum() <= 30 and sizes.max() <= 3
+    labels = arrays["labels"]
+    assert (labels == labels[arrays["groups"]]).all(), "copies across styles or contents"
