@@ -96,14 +96,15 @@ def test_a_thousand_mixed_files_load_and_the_bad_ones_are_named(mixed, tmp_path)
     reasons = dict(zip(found.left_out["file"], found.left_out["reason"], strict=True))
     assert set(reasons) == set(expected)
     for name, reason in expected.items():
-        assert re.search(reason, reasons[name]), f"{name}: {reasons[name]}"
+        assert re.search(reason, reasons[name], re.IGNORECASE), f"{name}: {reasons[name]}"
     assert np.bincount(found.labels).tolist() == [225] * 4 and found.classes == tuple(sorted(CLASSES))
     assert found.summary().loc["all"].tolist() == [1000, 100, 900, 0, 0, 0]
     # Each readable picture shows its own scene, whatever its format.
     for name, pixels in list(zip(found.names, found.images, strict=True))[::37]:
         label, number = CLASSES.index(name.split("/")[0]), int(name.split("/")[-1].split()[0])
+        shown = np.asarray(Image.fromarray(pixels).convert("L"), float)
         original = np.asarray(scene(PER_CLASS * label + number, (40, 40)).convert("L").resize((32, 32)), float)
-        assert np.corrcoef(original.ravel(), pixels.mean(axis=2).ravel())[0, 1] > 0.8, name
+        assert np.corrcoef(original.ravel(), shown.ravel())[0, 1] > 0.9, name
     with pytest.warns(UserWarning, match="and 90 more"):
         data = load(f"folder:{root}", root=tmp_path)
         assert [len(part) for part in (data.train, data.validation, data.test)] == [648, 72, 180]
@@ -163,6 +164,7 @@ def test_resize_and_crop_are_torchvisions(tmp_path, size):
 
 
 def test_a_huge_jpeg_is_shrunk_while_it_is_decoded_and_a_bomb_refused(tmp_path, monkeypatch):
+    expected = np.asarray(scene(3, (1280, 960)).crop((160, 0, 1120, 960)).resize((32, 32), Image.Resampling.BICUBIC))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # as if 1280 x 960 were far beyond every limit
     large = encoded(scene(3, (1280, 960)), "JPEG", quality=95)
     sizes = []
@@ -170,7 +172,6 @@ def test_a_huge_jpeg_is_shrunk_while_it_is_decoded_and_a_bomb_refused(tmp_path, 
     monkeypatch.setattr(ImageOps, "fit", lambda image, size: sizes.append(image.size) or fit(image, size))
     pixels = read_picture(large).pixels
     assert sizes == [(320, 240)]
-    expected = np.asarray(scene(3, (1280, 960)).crop((160, 0, 1120, 960)).resize((32, 32), Image.Resampling.BICUBIC))
     assert np.abs(pixels.astype(int) - expected).mean() < 3
     with pytest.raises(DataError, match="exceeds limit|bomb"):
         read_picture(encoded(scene(3, (1280, 960)), "PNG"))
