@@ -35,8 +35,7 @@ class Listing:
         digest = hashlib.sha256()
         for split, files in self.files.items():
             for path, label in files:
-                stat = path.stat() if path.exists() else path.lstat()
-                digest.update(os.fsencode(f"{split}\0{path}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
+                digest.update(os.fsencode(f"{split}\0{path}\0{label}\0{_stamp(path)}\n"))
         return digest.hexdigest()
 
 
@@ -205,12 +204,20 @@ def _below(here: Path, top: Path, seen: set[Path]) -> list[Path]:
     except OSError:
         return [here]
     for path in entries:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, never an error
             files.append(path)
         # A link into the scanned folder leads to pictures that have a class there, or round in circles.
         elif not (path.is_symlink() and path.resolve().is_relative_to(top)) and path.resolve() not in seen:
             files += _below(path, top, seen)
     return files
+
+
+def _stamp(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:  # a broken link, or no permission: decoding says so
+        return "unreadable"
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
 def _printable(path: Path | str) -> str:

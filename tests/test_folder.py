@@ -48,10 +48,12 @@ def test_a_folder_without_splits_is_divided_80_20_stratified(tmp_path, pictures)
 
 def test_given_splits_are_kept(tmp_path, pictures):
     fill(pictures / "train", 20)
-    fill(pictures / "test", 5)
+    for name, colour in COLOURS.items():
+        for number in range(5):
+            paint(pictures / "test" / name / f"{number}.png", colour, 100 + number)
     data = reading(pictures, tmp_path)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [54, 6, 15]
-    assert data.test.images.amax(dim=(1, 2, 3)).unique().tolist() == [246, 247, 248, 249, 250]
+    assert data.test.images.amax(dim=(1, 2, 3)).unique().tolist() == [146, 147, 148, 149, 150]
 
 
 def test_the_order_of_names_changes_nothing(tmp_path, pictures):
