@@ -156,11 +156,11 @@ def test_transparency_shows_white_and_an_animation_its_first_frame():
 @pytest.mark.parametrize("size", [(400, 300), (90, 200), (32, 32), (20, 26)])
 def test_resize_and_crop_are_torchvisions(tmp_path, size):
     scene(5, size).save(tmp_path / "picture.png")
-    short = v2.Compose([v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(32)])
-    picture = torch.from_numpy(np.asarray(scene(5, size))).permute(2, 0, 1)
+    # Cropped first, since these sizes have a middle that falls on whole pixels; the two then round nothing differently.
+    short = v2.Compose([v2.CenterCrop(min(size)), v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True)])
+    picture = torch.from_numpy(np.array(scene(5, size))).permute(2, 0, 1)
     expected = short(picture).permute(1, 2, 0).numpy().astype(int)
-    # The two round the size before the crop in their own way: half a pixel, hardly seen.
-    assert np.abs(read_fitted(tmp_path / "picture.png") - expected).mean() < 3
+    assert np.abs(read_fitted(tmp_path / "picture.png") - expected).max() <= 3
 
 
 def test_a_huge_jpeg_is_shrunk_while_it_is_decoded_and_a_bomb_refused(tmp_path, monkeypatch):
