@@ -128,7 +128,7 @@ def numbers(_: argparse.Namespace) -> int:
 def _refresh_readme() -> None:
     """Fill in the README's tables: the notebooks, with the training time of their runs added up, and the comparison."""
     from helpers.notebooks import fill, overview, studies_by_notebook
-    from helpers.record import DEVICES, read_run
+    from helpers.run import DEVICES, read_run
 
     if settings.smoke():
         return

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from helpers.quantities import percent
-from helpers.record import Run
+from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import INK, arm_styles, new_figure, styled
 

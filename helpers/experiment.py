@@ -85,6 +85,7 @@ class Experiment:
     stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
     ``averaging=d`` keeps, beside the trained weights, their exponential moving average over the steps with decay d, and
     that average is the result; training itself stays as it is.
+    ``snapshots=True`` keeps the weights before training and after every epoch, to look at what was learned when.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
 
     Raises:
@@ -111,6 +112,7 @@ class Experiment:
     flagship: bool = False
     engine: str = "torch"
     averaging: float = 0.0
+    snapshots: bool = False
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
@@ -140,6 +142,8 @@ class Experiment:
             raise ValueError(
                 f"averaging={self.averaging!r}: give a decay of at least 0 (off) and below 1, such as 0.999"
             )
+        if not isinstance(self.snapshots, bool):
+            raise ValueError(f"snapshots={self.snapshots!r}: choose True or False")
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
         if self.engine == "numpy":

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from helpers.data import load as load_data
 from helpers.experiment import Experiment
-from helpers.record import record_path, train_run, write_run
+from helpers.record import train_run, write_run
+from helpers.run import record_path
 from helpers.settings import DATA, ROOT, runs_folder, smoke
 
 ATTEMPTS = 2

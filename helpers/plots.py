@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from helpers.published import published_for
 from helpers.quantities import mean_and_half, metric_label, plus_minus, scale_and_digits
-from helpers.record import Run
+from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, arm_styles, class_colours, new_figure, styled
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from helpers.curves import draw_seeds, label_ends, log_axis, per_epoch
 from helpers.quantities import MISSING, metric_label, plus_minus
-from helpers.record import Run
+from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import arm_styles, new_figure, styled
 

@@ -1,23 +1,22 @@
-"""A run: what became of an experiment, as one JSON file with its provenance, read instead of trained again."""
+"""A run: what became of an experiment, as one JSON file with its provenance, written once."""
 
-import base64
 import json
 import os
 import platform
 import subprocess
 import time
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from sklearn.metrics import confusion_matrix
+from torch import nn
 from torch.nn import functional as F
 
 from helpers import numpy_train
@@ -27,121 +26,11 @@ from helpers.data import load as load_data
 from helpers.experiment import Experiment
 from helpers.files import atomic_write
 from helpers.layers import layer_table, structure_hash
-from helpers.models import build
-from helpers.settings import DATA, ROOT, runs_folder, smoke
+from helpers.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
+from helpers.settings import DATA, ROOT, smoke
 from helpers.train import Fit, criterion, fit, pick_device, predict, training_split
 
-FORMAT = 1
 POINTS_PER_RUN = 400
-DEVICES = ("cuda", "cpu")
-
-
-@dataclass(frozen=True)
-class Run:
-    """An experiment's record. Accuracies are fractions, losses means over images, times seconds.
-
-    ``history`` holds one value per epoch, ``iterations`` the loss per step as means over blocks, ``metrics`` the
-    figures of the final weights without augmentation, ``confusion`` a (K, K) array per split (rows: true class).
-    """
-
-    content: Mapping[str, Any]
-    arm: str = ""
-
-    @property
-    def experiment(self) -> Experiment:
-        """Return the choices that this run followed."""
-        return Experiment(**self.content["experiment"])
-
-    @property
-    def seed(self) -> int:
-        """Return the seed of order, augmentation and initialisation."""
-        return self.content["experiment"]["seed"]
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Return the values per epoch."""
-        return self.content["history"]
-
-    @property
-    def iterations(self) -> dict[str, list[float]]:
-        """Return ``step`` and ``loss``: the training loss per step, as means over equal blocks."""
-        return self.content["iterations"]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Return the final figures."""
-        return self.content["metrics"]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes, in the order of their numbers."""
-        return tuple(self.content["classes"])
-
-    @property
-    def device(self) -> str:
-        """Return "cpu" or "cuda": runs of different kinds are never compared."""
-        return self.content["provenance"]["device"]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Return where the run comes from: data, machine, versions, commit, date."""
-        return self.content["provenance"]
-
-    @property
-    def structure(self) -> list[dict[str, Any]]:
-        """Return the layers of the trained network, as :func:`helpers.models.layer_table` saw them."""
-        return self.content["structure"]
-
-    @property
-    def diverged(self) -> str | None:
-        """Return where and why training broke down, or None."""
-        return self.content["diverged"]
-
-    @property
-    def confusion(self) -> dict[str, np.ndarray]:
-        """Return a (K, K) array of counts per split, rows: true class, columns: prediction."""
-        return {split: np.array(matrix) for split, matrix in self.content["confusion"].items()}
-
-    @property
-    def calibration(self) -> dict[str, dict[str, list[Any]]]:
-        """Return a :func:`helpers.calibration.reliability` curve per split.
-
-        Raises:
-            ValueError: the run was recorded before these curves were kept.
-        """
-        if "calibration" not in self.content:
-            name, what = f"{self.content['key']}.json", f"{self.arm or self.experiment.model}, seed {self.seed}"
-            raise ValueError(
-                f"the record {name} ({what}) is older than reliability curves: move it away, and it is trained again"
-            )
-        return self.content["calibration"]
-
-    @property
-    def predictions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return, per split that was kept, the predicted classes (N,) uint8 and their probabilities (N,) 0..1."""
-        return {
-            split: (_unpack(kept["labels"]), _unpack(kept["confidence"]) / 255)
-            for split, kept in self.content.get("predictions", {}).items()
-        }
-
-    def classwise(self, split: str) -> np.ndarray:
-        """Return the accuracy of each class (K,) on "train", "validation" or, for flagship runs, "test"."""
-        matrix = self.confusion[split]
-        return matrix.diagonal() / matrix.sum(axis=1)
-
-    def is_stale(self) -> bool:
-        """Return whether the model of that name and options has another structure today than when it was trained."""
-        experiment = self.experiment
-        model = build(experiment.model, classes=len(self.classes), **experiment.model_options)
-        return structure_hash(model) != self.content["structure_hash"]
-
-
-def _pack(values: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 9)).decode()
-
-
-def _unpack(text: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
 
 
 def _rounded(value: Any) -> Any:
@@ -220,8 +109,16 @@ def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> dict[str, Any
         "figures": figures,
         "confusion": confusion_matrix(labels, guesses, labels=range(len(data.classes))).tolist(),
         "calibration": curve,
-        "predictions": {"labels": _pack(guesses.numpy()), "confidence": _pack((confidence * 255).round().numpy())},
+        "predictions": {"labels": pack(guesses.numpy()), "confidence": pack((confidence * 255).round().numpy())},
     }
+
+
+def _saved(model: nn.Module) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def _keep(key: str, device: str, epoch: int, model: nn.Module) -> None:
+    atomic_write(snapshot_path(key, device, epoch), _saved(model))
 
 
 def train_run(
@@ -244,7 +141,8 @@ def train_run(
     if experiment.engine == "numpy":
         fitted = numpy_train.fit(experiment, data, checkpoint_path=path, progress=progress)
     else:
-        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress)
+        keep = partial(_keep, experiment.key, place.type) if experiment.snapshots else None
+        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
     loss = criterion(experiment, len(data.classes))
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
@@ -252,8 +150,7 @@ def train_run(
     judged = {name: _judge(fitted, data, split, loss) for name, split in splits.items()}
     metrics = {f"{name}_{what}": value for name, judge in judged.items() for what, value in judge["figures"].items()}
     if experiment.flagship:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.model.state_dict().items()}
-        atomic_write(weights_path(experiment.key, place.type), save(weights))
+        atomic_write(weights_path(experiment.key, place.type), _saved(fitted.model))
     epochs = len(fitted.history["epoch"])
     metrics |= {
         "epochs": epochs,
@@ -282,33 +179,6 @@ def train_run(
     return _rounded(record)
 
 
-def kind_for(experiment: Experiment, device: str | None) -> str | None:
-    """Return the kind of device that ``experiment`` trains on where ``device`` is at hand: NumPy knows CPUs alone."""
-    return "cpu" if experiment.engine == "numpy" else device
-
-
-def weights_path(key: str, device: str) -> Path:
-    """Return where the weights of a flagship run are kept: beside the data sets, not in git."""
-    return runs_folder().parent / "weights" / f"{key}-{device}.safetensors"
-
-
-def load_weights(run: Run) -> dict[str, torch.Tensor]:
-    """Return the final weights of a flagship run by name.
-
-    Raises:
-        FileNotFoundError: they were trained on another machine, or the run is no flagship.
-    """
-    path = weights_path(run.content["key"], run.device)
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
-    return load_file(path)
-
-
-def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:
-    """Return where the run of ``experiment`` on a kind of device ("cpu" or "cuda") is or would be recorded."""
-    return (folder or runs_folder()) / kind_for(experiment, device) / f"{experiment.key}.json"
-
-
 def write_run(record: Mapping[str, Any], folder: Path | None = None) -> Path:
     """Return the path under which ``record`` was written, in one step.
 
@@ -321,22 +191,3 @@ def write_run(record: Mapping[str, Any], folder: Path | None = None) -> Path:
         raise ValueError(f"COURSE_SMOKE=1 is set, so nothing is written to {path}: a rehearsal is no result")
     atomic_write(path, json.dumps(record, indent=None, separators=(",", ":"), allow_nan=True) + "\n")
     return path
-
-
-def read_run(experiment: Experiment, device: str, arm: str = "", folder: Path | None = None) -> Run | None:
-    """Return the recorded run of ``experiment`` on that kind of device, or None.
-
-    Raises:
-        ValueError: the file is damaged or belongs to other choices; it is named and left as it is.
-    """
-    path = record_path(experiment, device, folder)
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-        same = Experiment(**content["experiment"]).key == experiment.key and content["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the record {path} is damaged ({error}); restore it with git, or move it away") from error
-    if not same:
-        raise ValueError(f"the record {path} belongs to another experiment; restore it with git, or move it away")
-    return Run(content, arm)

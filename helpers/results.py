@@ -14,7 +14,7 @@ import pandas as pd
 from helpers.evidence import LEVEL, verdict
 from helpers.published import published_figures
 from helpers.quantities import mean_and_half, scale_and_digits
-from helpers.record import DEVICES, Run
+from helpers.run import DEVICES, Run
 from helpers.settings import runs_folder
 from helpers.study import LEAST_SEEDS, Runs, Study, seconds_recorded
 from helpers.tex import escape, number

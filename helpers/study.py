@@ -12,7 +12,7 @@ from helpers.experiment import Experiment, rehearsal
 from helpers.layers import layer_table
 from helpers.models import build
 from helpers.parallel import record
-from helpers.record import DEVICES, Run, kind_for, read_run, record_path
+from helpers.run import DEVICES, Run, kind_for, read_run, record_path
 from helpers.settings import smoke
 
 # Fewer paired runs than this say too little for an interval.

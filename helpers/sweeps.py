@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from helpers.curves import label_ends, log_axis
 from helpers.experiment import Experiment
 from helpers.quantities import mean_and_half, metric_label, percent, plus_minus, scale_and_digits
-from helpers.record import Run
+from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, arm_styles, new_figure, styled
 

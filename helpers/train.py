@@ -18,16 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from helpers import checkpoint
 from helpers.augment import augmentation
-from helpers.data import Dataset, Split, subset
-from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
+from helpers.data import Dataset, Split
+from helpers.experiment import Experiment
 from helpers.layers import layer_table, structure_hash
 from helpers.models import build
+from helpers.recipe import (
+    PER_STEP_SCHEDULES,
+    criterion,
+    moving_average,
+    normalise,
+    optimizer,
+    schedule,
+    training_split,
+)
 
 EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an
@@ -35,8 +42,6 @@ EVALUATION_BATCH = 500
 WORTH_COMPILING = {"cpu": 4e12, "cuda": 150_000}
 # How often the loss is looked at for divergence: each look waits for a GPU to catch up.
 STEPS_BETWEEN_LOOKS = 100
-# Schedules that torch defines per step; all others are per epoch.
-PER_STEP_SCHEDULES = ("OneCycleLR", "CyclicLR")
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
@@ -68,32 +73,6 @@ def pick_device(name: str | None = None) -> torch.device:
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def criterion(experiment: Experiment, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the experiment's loss as a function of logits (N, K) and class numbers (N,)."""
-    options = dict(experiment.loss_options)
-    if experiment.loss == "KLDivLoss":
-        options.setdefault("reduction", "batchmean")  # the mean over images: what the divergence means
-    loss = getattr(nn, experiment.loss)(**options)
-    transform, targets = LOSSES[experiment.loss]
-
-    def compute(logits: Tensor, labels: Tensor) -> Tensor:
-        output = logits if transform == "logits" else getattr(F, transform)(logits, dim=1)
-        return loss(output, F.one_hot(labels, classes).to(output.dtype) if targets == "one_hot" else labels)
-
-    return compute
-
-
-def training_split(experiment: Experiment, data: Dataset) -> Split:
-    """Return the images that ``experiment`` learns from: the training split, or a stratified part of it."""
-    return data.train if experiment.train_size is None else subset(data.train, experiment.train_size, seed=0)
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return uint8 ``images`` (N, 3, H, W) as floats of mean 0 and deviation 1 per channel, channels last."""
-    scaled = images.to(memory_format=torch.channels_last).float()
-    return scaled.mul_((1 / (255 * std)).view(1, 3, 1, 1)).sub_((mean / std).view(1, 3, 1, 1))
-
-
 @torch.inference_mode()
 def predict(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Tensor:
     """Return the logits (N, K), float32 on the CPU, of all images of ``split``, in order and in evaluation mode."""
@@ -119,34 +98,6 @@ def _can_compile(device: torch.device) -> bool:
     return False
 
 
-def _optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
-    cls = OPTIMIZERS[experiment.optimizer]
-    options = dict(experiment.optimizer_options)
-    if cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad):
-        options.setdefault("fused", True)  # one kernel for all parameters: the same update, fewer passes
-    return cls(model.parameters(), lr=experiment.lr, **options)
-
-
-def _schedule(experiment: Experiment, optimizer: torch.optim.Optimizer, steps: int) -> Any | None:
-    if experiment.schedule == "constant":
-        return None
-    options = dict(experiment.schedule_options)
-    if experiment.schedule == "OneCycleLR":
-        options |= {"max_lr": experiment.lr, "total_steps": steps * experiment.epochs}
-    elif experiment.schedule == "CyclicLR":
-        options |= {"max_lr": experiment.lr}
-    elif experiment.schedule == "CosineAnnealingLR":
-        options.setdefault("T_max", experiment.epochs)
-    return SCHEDULES[experiment.schedule](optimizer, **options)
-
-
-def _average(experiment: Experiment, model: nn.Module) -> AveragedModel | None:
-    """Return the moving average of ``model``'s weights and batch-norm statistics, if the experiment wants it."""
-    if not experiment.averaging:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(experiment.averaging), use_buffers=True)
-
-
 class Trainer:
     """The state of one run between two steps; :func:`fit` drives it."""
 
@@ -162,11 +113,11 @@ class Trainer:
         self.model = build(experiment.model, classes=len(data.classes), **experiment.model_options)
         self.structure = structure_hash(self.model)
         self.model.to(device, memory_format=torch.channels_last)
-        self.optimizer = _optimizer(experiment, self.model)
-        self.schedule = _schedule(experiment, self.optimizer, self.steps)
+        self.optimizer = optimizer(experiment, self.model)
+        self.schedule = schedule(experiment, self.optimizer, self.steps)
         self.augment = augmentation(experiment.augmentation)
         self.loss = criterion(experiment, len(data.classes))
-        self.average = _average(experiment, self.model)
+        self.average = moving_average(experiment, self.model)
 
         if compiled is None:
             cost = sum(row["multiply_adds"] for row in layer_table(self.model, self.train.images.shape[1:]))
@@ -302,11 +253,13 @@ def fit(
     checkpoint_path: Path | None = None,
     compiled: bool | None = None,
     progress: bool = True,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
 ) -> Fit:
     """Return the network that ``experiment`` describes, trained on ``data``.
 
     With ``checkpoint_path``, the state is saved there after every epoch, and a run that finds such a file goes on from
     it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads).
+    ``after_epoch(n, network)`` is called before training with 0, and after every epoch with its number.
     ``compiled`` says whether to use torch.compile; left out, it is used where it pays. A diverging loss ends the run
     early, with the reason in ``Fit.diverged``.
     """
@@ -318,6 +271,8 @@ def fit(
         history = fitted.history
     done = len(history["epoch"])
     stop = bool(done) and trainer.remember_best()
+    if after_epoch and not done:
+        after_epoch(0, trainer.model)
     total = experiment.epochs * trainer.steps
     with tqdm(total=total, initial=done * trainer.steps, disable=not progress, leave=False) as bar:
         for number in range(done + 1, experiment.epochs + 1):
@@ -333,6 +288,8 @@ def fit(
                 fitted.diverged = f"the validation loss was not finite after epoch {number}"
             stop = trainer.remember_best() or fitted.diverged is not None
             bar.set_postfix(val=f"{history['validation_accuracy'][-1]:.1%}")
+            if after_epoch:
+                after_epoch(number, trainer.model)
             if checkpoint_path:
                 checkpoint.save(checkpoint_path, trainer.state())
     if trainer.best is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers.calibration import expected_calibration_error, reliability
 from helpers.experiment import Experiment
-from helpers.record import Run
+from helpers.run import Run
 from helpers.study import Runs
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -14,14 +14,14 @@ import pytest
 from helpers import parallel
 from helpers.experiment import Experiment
 from helpers.parallel import RunsFailed, record, train_apart
-from helpers.record import read_run
+from helpers.run import read_run
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.record.runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr("helpers.run.runs_folder", lambda: tmp_path / "runs")
     monkeypatch.setattr(parallel, "checkpoint_folder", lambda: tmp_path / "checkpoints")
     return tmp_path
 
@@ -35,7 +35,7 @@ def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypat
     experiments = [SMALL.but(seed=seed) for seed in range(2)]
     record(experiments, jobs=1)
     one_after_another = histories(experiments)
-    monkeypatch.setattr("helpers.record.runs_folder", lambda: folder / "apart")
+    monkeypatch.setattr("helpers.run.runs_folder", lambda: folder / "apart")
     record(experiments, jobs=2)
     for one, other in zip(one_after_another, histories(experiments), strict=True):
         assert one.keys() == other.keys()
@@ -127,6 +127,7 @@ def test_the_process_of_a_run_keeps_its_memory_and_has_its_threads(monkeypatch):
     real = subprocess.run
     monkeypatch.setattr(parallel.subprocess, "run", lambda command, **rest: real([sys.executable, "-c", tell], **rest))
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # a Dask cluster in this process leaves it behind
     found = train_apart(SMALL.choices(), threads=3)
     eight_gib = str(8 * 1024**3)
     assert found["MALLOC_TRIM_THRESHOLD_"] == found["MALLOC_MMAP_THRESHOLD_"] == eight_gib

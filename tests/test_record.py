@@ -8,11 +8,12 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from helpers import record as record_module
+from helpers import run as run_module
 from helpers.data import load
 from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.record import Run, load_weights, read_run, record_path, thin, train_run, write_run
+from helpers.record import thin, train_run, write_run
+from helpers.run import Run, load_snapshot, load_weights, read_run, record_path
 from helpers.settings import DATA
 from helpers.train import predict
 
@@ -24,7 +25,7 @@ def elsewhere(tmp_path_factory):
     """Keep every record and weight of these tests out of data/."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("data")
-        patch.setattr(record_module, "runs_folder", lambda: folder / "runs")
+        patch.setattr(run_module, "runs_folder", lambda: folder / "runs")
         yield folder
 
 
@@ -158,7 +159,7 @@ def test_a_changed_model_makes_its_record_stale(finished, tmp_path, monkeypatch)
     write_run(finished, tmp_path)
     run = read_run(SMALL, "cpu", folder=tmp_path)
     wider = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
-    monkeypatch.setattr(record_module, "build", lambda *a, **k: wider)
+    monkeypatch.setattr(run_module, "build", lambda *a, **k: wider)
     assert run.is_stale()
 
 
@@ -188,3 +189,20 @@ def test_every_committed_record_is_current_and_none_is_a_rehearsal():
         assert experiment.dataset != "digits", path
         assert content["provenance"]["device"] == path.parent.name, path
         assert not read_run(experiment, path.parent.name, folder=DATA / "runs").is_stale(), path
+
+
+def test_snapshots_hold_the_weights_before_training_and_after_every_epoch(elsewhere, tmp_path):
+    experiment = SMALL.but(snapshots=True, flagship=False, train_size=64)
+    record = train_run(experiment, device="cpu", progress=False)
+    run = Run(record)
+    torch.manual_seed(experiment.seed)
+    start = build("r4").state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in load_snapshot(run, 0).state_dict().items())
+    data = load("digits")
+    for epoch, accuracy in zip((1, 2), run.history["validation_accuracy"], strict=True):
+        logits = predict(load_snapshot(run, epoch), data.validation, data.mean, data.std)
+        assert (logits.argmax(1) == data.validation.labels).float().mean().item() == pytest.approx(accuracy, abs=1e-5)
+    with pytest.raises(FileNotFoundError, match="move the run's record away"):
+        load_snapshot(run, 3)
+    with pytest.raises(ValueError, match="snapshots=1: choose True or False"):
+        SMALL.but(snapshots=1)

@@ -1,0 +1,197 @@
+"""A run: what became of an experiment, read from its record."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from helpers.experiment import Experiment
+from helpers.layers import structure_hash
+from helpers.models import build
+from helpers.settings import runs_folder
+
+FORMAT = 1
+DEVICES = ("cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment's record. Accuracies are fractions, losses means over images, times seconds.
+
+    ``history`` holds one value per epoch, ``iterations`` the loss per step as means over blocks, ``metrics`` the
+    figures of the final weights without augmentation, ``confusion`` a (K, K) array per split (rows: true class).
+    """
+
+    content: Mapping[str, Any]
+    arm: str = ""
+
+    @property
+    def experiment(self) -> Experiment:
+        """Return the choices that this run followed."""
+        return Experiment(**self.content["experiment"])
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of order, augmentation and initialisation."""
+        return self.content["experiment"]["seed"]
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Return the values per epoch."""
+        return self.content["history"]
+
+    @property
+    def iterations(self) -> dict[str, list[float]]:
+        """Return ``step`` and ``loss``: the training loss per step, as means over equal blocks."""
+        return self.content["iterations"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the final figures."""
+        return self.content["metrics"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, in the order of their numbers."""
+        return tuple(self.content["classes"])
+
+    @property
+    def device(self) -> str:
+        """Return "cpu" or "cuda": runs of different kinds are never compared."""
+        return self.content["provenance"]["device"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Return where the run comes from: data, machine, versions, commit, date."""
+        return self.content["provenance"]
+
+    @property
+    def structure(self) -> list[dict[str, Any]]:
+        """Return the layers of the trained network, as :func:`helpers.models.layer_table` saw them."""
+        return self.content["structure"]
+
+    @property
+    def diverged(self) -> str | None:
+        """Return where and why training broke down, or None."""
+        return self.content["diverged"]
+
+    @property
+    def confusion(self) -> dict[str, np.ndarray]:
+        """Return a (K, K) array of counts per split, rows: true class, columns: prediction."""
+        return {split: np.array(matrix) for split, matrix in self.content["confusion"].items()}
+
+    @property
+    def calibration(self) -> dict[str, dict[str, list[Any]]]:
+        """Return a :func:`helpers.calibration.reliability` curve per split.
+
+        Raises:
+            ValueError: the run was recorded before these curves were kept.
+        """
+        if "calibration" not in self.content:
+            name, what = f"{self.content['key']}.json", f"{self.arm or self.experiment.model}, seed {self.seed}"
+            raise ValueError(
+                f"the record {name} ({what}) is older than reliability curves: move it away, and it is trained again"
+            )
+        return self.content["calibration"]
+
+    @property
+    def predictions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return, per split that was kept, the predicted classes (N,) uint8 and their probabilities (N,) 0..1."""
+        return {
+            split: (unpack(kept["labels"]), unpack(kept["confidence"]) / 255)
+            for split, kept in self.content.get("predictions", {}).items()
+        }
+
+    def classwise(self, split: str) -> np.ndarray:
+        """Return the accuracy of each class (K,) on "train", "validation" or, for flagship runs, "test"."""
+        matrix = self.confusion[split]
+        return matrix.diagonal() / matrix.sum(axis=1)
+
+    def is_stale(self) -> bool:
+        """Return whether the model of that name and options has another structure today than when it was trained."""
+        experiment = self.experiment
+        model = build(experiment.model, classes=len(self.classes), **experiment.model_options)
+        return structure_hash(model) != self.content["structure_hash"]
+
+
+def pack(values: np.ndarray) -> str:
+    """Return whole numbers 0..255, (N,), as compressed text."""
+    return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """Return the numbers, uint8 (N,), that :func:`pack` made text of."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+
+
+def kind_for(experiment: Experiment, device: str | None) -> str | None:
+    """Return the kind of device that ``experiment`` trains on where ``device`` is at hand: NumPy knows CPUs alone."""
+    return "cpu" if experiment.engine == "numpy" else device
+
+
+def weights_path(key: str, device: str) -> Path:
+    """Return where the weights of a flagship run are kept: beside the data sets, not in git."""
+    return runs_folder().parent / "weights" / f"{key}-{device}.safetensors"
+
+
+def load_weights(run: Run) -> dict[str, torch.Tensor]:
+    """Return the final weights of a flagship run by name.
+
+    Raises:
+        FileNotFoundError: they were trained on another machine, or the run is no flagship.
+    """
+    path = weights_path(run.content["key"], run.device)
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
+    return load_file(path)
+
+
+def snapshot_path(key: str, device: str, epoch: int) -> Path:
+    """Return where the weights after so many epochs of a run with snapshots are kept; 0: before training."""
+    return weights_path(key, device).with_suffix("") / f"{epoch:03}.safetensors"
+
+
+def load_snapshot(run: Run, epoch: int) -> nn.Module:
+    """Return the network as it was after ``epoch`` epochs of a run with snapshots, 0: before training.
+
+    Raises:
+        FileNotFoundError: the run was trained on another machine, kept no snapshots, or had fewer epochs.
+    """
+    path = snapshot_path(run.content["key"], run.device, epoch)
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
+    model = build(run.experiment.model, classes=len(run.classes), **run.experiment.model_options)
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:
+    """Return where the run of ``experiment`` on a kind of device ("cpu" or "cuda") is or would be recorded."""
+    return (folder or runs_folder()) / kind_for(experiment, device) / f"{experiment.key}.json"
+
+
+def read_run(experiment: Experiment, device: str, arm: str = "", folder: Path | None = None) -> Run | None:
+    """Return the recorded run of ``experiment`` on that kind of device, or None.
+
+    Raises:
+        ValueError: the file is damaged or belongs to other choices; it is named and left as it is.
+    """
+    path = record_path(experiment, device, folder)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        same = Experiment(**content["experiment"]).key == experiment.key and content["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the record {path} is damaged ({error}); restore it with git, or move it away") from error
+    if not same:
+        raise ValueError(f"the record {path} belongs to another experiment; restore it with git, or move it away")
+    return Run(content, arm)
