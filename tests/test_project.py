@@ -42,7 +42,7 @@ ORDER = (
     ("numpy_train", "split_latents"),
     ("run",),
     ("record",),
-    ("parallel",),
+    ("parallel", "latent_space"),
     ("study",),
     ("evidence", "published", "quantities", "style", "tex"),
     ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results", "explorer"),

@@ -1,0 +1,94 @@
+"""Pictures of latents are made from the run's own weights and images, kept, and read again as they were."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import orthogonal_procrustes
+from sklearn.neighbors import KNeighborsClassifier
+
+from helpers import latent_space
+from helpers import run as run_module
+from helpers.data import load
+from helpers.embedding import embed
+from helpers.experiment import Experiment
+from helpers.latent_space import answers, picture, pictured, pictures
+from helpers.record import train_run
+from helpers.run import Run, load_snapshot
+from helpers.train import normalise
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return a run with snapshots of two epochs; everything is kept in a folder of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "runs_folder", lambda: folder / "runs")
+        patch.setattr(latent_space, "embeddings_folder", lambda: folder / "embeddings")
+        experiment = Experiment(dataset="digits", model="r4", train_size=200, batch_size=50, epochs=2, snapshots=True)
+        yield Run(train_run(experiment, device="cpu", progress=False))
+
+
+def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
+    made = picture(run, "flatten", 2, iterations=300)
+    data = load("digits")
+    split = pictured(run)
+    captured = []
+    network = load_snapshot(run, 2)
+    network.flatten.register_forward_hook(lambda module, inputs, output: captured.append(output))
+    with torch.no_grad():
+        network(normalise(split.images, data.mean, data.std))
+    X, labels = captured[0].numpy(), split.labels.numpy()
+    assert made.coordinates.shape == (200, 2) and len(split) == 200
+    # The nearest neighbours of the picture are those of the latents far more often than by chance, 0.05.
+    near = KNeighborsClassifier(10).fit(X, labels).kneighbors(return_distance=False)
+    shown = KNeighborsClassifier(10).fit(made.coordinates, labels).kneighbors(return_distance=False)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, shown, strict=True)])
+    assert made.quality["recall"] == pytest.approx(recall, abs=0.01) and recall > 0.3
+    assert made.about["run"] == run.content["key"] and made.about["backend"] in ("opentsne", "sklearn")
+    assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
+
+
+def test_it_is_made_once(run, monkeypatch):
+    first = picture(run, "flatten", 2, iterations=300)
+    monkeypatch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
+    again = picture(run, "flatten", 2, iterations=300)
+    assert np.array_equal(first.coordinates, again.coordinates) and first.about == again.about
+    with pytest.raises(BaseException, match="computed again"):
+        picture(run, "flatten", 2, iterations=301)
+
+
+def test_a_later_stage_starts_from_the_earlier_one_and_is_turned_to_it(run, monkeypatch):
+    starts = []
+
+    def watched(X, **choices):
+        starts.append(choices.get("initialization"))
+        return embed(X, **choices)
+
+    monkeypatch.setattr(latent_space, "embed", watched)
+    early, late = pictures(run, "fc2_leaky_relu", (1, 2), points=150, iterations=300)
+    assert starts[0] is None and np.allclose(starts[1], early.coordinates)
+    assert late.about["after"] == 1 and len(late.coordinates) == 150
+    centred = [each.coordinates - each.coordinates.mean(0) for each in (late, early)]
+    turn, _ = orthogonal_procrustes(*centred)
+    assert np.allclose(turn, np.eye(2), atol=1e-3)  # nothing is left to turn
+
+
+def test_answers_are_those_of_the_network_at_that_time(run):
+    data = load("digits")
+    for epoch in (0, 2):
+        labels, named = answers(run, epoch)
+        split = pictured(run)
+        with torch.no_grad():
+            expected = load_snapshot(run, epoch)(normalise(split.images, data.mean, data.std)).argmax(1)
+        assert np.array_equal(labels, split.labels.numpy()) and np.array_equal(named, expected.numpy())
+    assert len(answers(run, 2, points=100)[0]) == 100
+    assert (answers(run, 2)[0] == answers(run, 2)[1]).mean() == pytest.approx(run.metrics["train_accuracy"], abs=1e-5)
+
+
+def test_what_is_missing_is_said(run):
+    with pytest.raises(FileNotFoundError, match="move the run's record away"):
+        picture(run, "flatten", 7)
+    with pytest.raises(ValueError, match="flatten"):
+        picture(run, "flaten", 2)
+    with pytest.raises(ValueError, match="perplexity=90"):
+        picture(run, "flatten", 2, perplexity=90)
