@@ -17,9 +17,11 @@ from helpers.files import atomic_write
 from helpers.projection import align, intermixing, quality
 from helpers.recipe import training_split
 from helpers.run import Run, load_snapshot, pack, unpack
-from helpers.settings import embeddings_folder
+from helpers.settings import embeddings_folder, smoke
 from helpers.split_latents import split_latents
 from helpers.train import pick_device, predict
+
+REHEARSED = 250  # iterations in a rehearsal
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,15 @@ def make_picture(
     network, data, split = _scene(run, epoch, points)
     X = split_latents(network, split, data.mean, data.std, layer)[layer]
     start = {} if after is None else {"initialization": after.coordinates}
+    if smoke():  # a rehearsal shows that it works, not what comes of it
+        parameters["iterations"] = min(parameters.get("iterations", REHEARSED), REHEARSED)
     made = embed(X, **{"seed": run.seed, "verbose": False, **start, **parameters})
     Y = made.coordinates if after is None else align(made.coordinates, after.coordinates)
     labels = split.labels.cpu().numpy()
-    judged = {name: parameters[name] for name in ("perplexity", "pca_dimensions") if name in parameters}
+    # The backend's own divergence where it has one: to work it out again takes as long as the embedding.
+    perplexity = made.parameters["perplexity"] if made.kl is None else None
+    figures = quality(X, Y, labels, perplexity=perplexity, pca_dimensions=made.parameters["dimensions"])
+    figures |= {} if made.kl is None else {"kl": made.kl}
     about = {
         "run": run.content["key"],
         "device": run.device,
@@ -95,7 +102,7 @@ def make_picture(
         "parameters": made.parameters,
         "repeatable": made.repeatable,
         "seconds": round(made.seconds, 2),
-        "quality": {name: round(value, 5) for name, value in quality(X, Y, labels, **judged).items()},
+        "quality": {name: round(value, 5) for name, value in figures.items()},
         "mixing": [(one, other, round(share, 5)) for one, other, share in intermixing(Y, labels, data.classes)],
     }
     return Picture(Y, about)

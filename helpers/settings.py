@@ -48,6 +48,11 @@ def embeddings_folder() -> Path:
     return _rehearsal_folder() / "embeddings" if smoke() else DATA / "embeddings"
 
 
+def pages_folder() -> Path:
+    """Return the folder of pages for a browser, which hold images of data sets: ``data/pages``, which git ignores."""
+    return _rehearsal_folder() / "pages" if smoke() else DATA / "pages"
+
+
 def generated_folder() -> Path:
     """Return the folder of generated figures, tables and numbers, or a temporary one in a rehearsal."""
     return _rehearsal_folder() / "generated" if smoke() else GENERATED

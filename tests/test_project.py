@@ -45,7 +45,7 @@ ORDER = (
     ("parallel", "latent_space"),
     ("study",),
     ("evidence", "published", "quantities", "style", "tex"),
-    ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results", "explorer"),
+    ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results", "explorer", "latent_plots"),
     ("publish",),
     ("notebooks", "bench", "setup_colab"),
     ("report",),
