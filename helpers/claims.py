@@ -1,10 +1,11 @@
 """A published conclusion beside our own runs: at which scale they are, and whether they bear it out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from helpers.evidence import Verdict
+from helpers.quantities import span
 from helpers.study import Runs
 
 EXPECTED = ("above", "below")
@@ -41,15 +42,10 @@ def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
         rows[question] = {
             "network": ", ".join(dict.fromkeys(experiment.model for experiment in experiments)),
             # Every training picture stands once in the confusion matrix, whichever part of the split was used.
-            "training pictures": _range(int(run.confusion["train"].sum()) for run in runs),
-            "batch size": _range(experiment.batch_size for experiment in experiments),
-            "learning rate": _range(experiment.lr for experiment in experiments),
-            "epochs": _range(run.metrics["epochs"] for run in runs),
+            "training pictures": span(int(run.confusion["train"].sum()) for run in runs),
+            "batch size": span(experiment.batch_size for experiment in experiments),
+            "learning rate": span(experiment.lr for experiment in experiments),
+            "epochs": span(run.metrics["epochs"] for run in runs),
             "seeds": str(len(runs.seeds)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _range(values: Iterable[float]) -> str:
-    ends = sorted({min(numbers := list(values)), max(numbers)})
-    return " to ".join(f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in ends)

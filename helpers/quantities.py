@@ -1,7 +1,7 @@
 """How a measured quantity is named, scaled and printed, the same in figures, tables and the report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -46,3 +46,9 @@ def plus_minus(values: Sequence[float], digits: int) -> str:
     if not math.isfinite(mean):
         return MISSING
     return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
+
+
+def span(values: Iterable[float]) -> str:
+    """Return the least and the largest of ``values`` as "3 to 12", or the one value that they all have."""
+    ends = sorted({min(numbers := list(values)), max(numbers)})
+    return " to ".join(f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in ends)

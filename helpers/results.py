@@ -14,9 +14,9 @@ import pandas as pd
 from helpers.evidence import LEVEL, verdict
 from helpers.published import published_figures
 from helpers.quantities import mean_and_half, scale_and_digits
-from helpers.run import DEVICES, Run
+from helpers.run import Run
 from helpers.settings import runs_folder
-from helpers.study import LEAST_SEEDS, Runs, Study, seconds_recorded
+from helpers.study import Runs, Study, seconds_recorded
 from helpers.tex import escape, number
 
 Studies = Mapping[str, Sequence[Study]]
@@ -34,7 +34,7 @@ def recorded(studies: Studies) -> dict[str, tuple[str, Runs]]:
     found = {}
     for notebook, several in studies.items():
         for study in several:
-            if max(len(study.recorded_seeds(kind)) for kind in DEVICES) >= min(len(study.seeds), LEAST_SEEDS):
+            if study.is_recorded():
                 found[study.name] = notebook, study.runs()
     return found
 

@@ -127,6 +127,19 @@ class Study:
         """Return the seeds for which every arm has its run on that kind of device ("cpu", "cuda")."""
         return [s for s in self.seeds if all(record_path(e.but(seed=s), device).is_file() for e in self.arms.values())]
 
+    def best_device(self) -> str:
+        """Return the kind of device with the most recorded seeds, a GPU among equals."""
+        return max(DEVICES, key=lambda kind: len(self.recorded_seeds(kind)))
+
+    def is_recorded(self) -> bool:
+        """Return whether enough seeds are recorded to read the study: three, or all that it has."""
+        return len(self.recorded_seeds(self.best_device())) >= self.least_seeds
+
+    @property
+    def least_seeds(self) -> int:
+        """Return how many seeds the study needs at least."""
+        return min(len(self.seeds), LEAST_SEEDS)
+
     def missing(self, device: str) -> list[Experiment]:
         """Return the declared experiments without a record on that kind of device, the most telling first."""
         return [e for _, e in self.experiments() if not record_path(e, device).is_file()]
@@ -138,11 +151,10 @@ class Study:
         three seeds are made sure of; those declared beyond them are left to ``make record``, and the printed evidence
         says how many there are.
         """
-        device = max(DEVICES, key=lambda kind: len(self.recorded_seeds(kind)))
+        device = self.best_device()
         seeds = self.recorded_seeds(device)
-        enough = min(len(self.seeds), LEAST_SEEDS)
-        if len(seeds) < enough:
-            seeds = list(self.seeds)[:enough]
+        if len(seeds) < self.least_seeds:
+            seeds = list(self.seeds)[: self.least_seeds]
             device = record([e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=jobs, title=self.name)
         found = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
         runs = Runs(self, [run for run in found if run is not None])
@@ -206,8 +218,4 @@ def first_recorded(*studies: Study, jobs: int = 1) -> Runs:
 
     For one question at several scales, the largest first: a reader sees the best evidence that there is.
     """
-    for study in studies[:-1]:
-        enough = min(len(study.seeds), LEAST_SEEDS)
-        if max(len(study.recorded_seeds(kind)) for kind in DEVICES) >= enough:
-            return study.runs(jobs)
-    return studies[-1].runs(jobs)
+    return next((study for study in studies if study.is_recorded()), studies[-1]).runs(jobs)

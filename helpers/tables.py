@@ -7,7 +7,7 @@ import pandas as pd
 
 from helpers.evidence import LEVEL, interval
 from helpers.published import published_figures, published_for
-from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits
+from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits, span
 from helpers.study import Runs
 
 FINAL_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
@@ -100,16 +100,11 @@ def arms_table(runs: Runs) -> pd.DataFrame:
         last, best = ([run.metrics[name] for run in seeds] for name in ("epochs", "best_epoch"))
         rows[arm] = {
             "parameters": f"{seeds[0].metrics['parameters']:,}",
-            "epochs": _range(last),
-            "weights of epoch": _range(best),
+            "epochs": span(last),
+            "weights of epoch": span(best),
             "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = int(min(values)), int(max(values))
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def published_verdict(runs: Runs, published: Mapping[str, str], metric: str = "test_accuracy") -> str:
