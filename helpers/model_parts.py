@@ -75,6 +75,13 @@ def probability(option: str, value: float) -> float:
     return value
 
 
+def whole(option: str, value: int) -> int:
+    """Return a whole number of at least 1, or refuse what is not one."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{option} is {value!r}; choose a whole number of at least 1")
+    return value
+
+
 def choice(option: str, value: str, choices: dict[str, Any]) -> Any:
     """Return what an option names, such as a type of layer, or list the choices."""
     if not isinstance(value, str) or value not in choices:

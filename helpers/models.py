@@ -25,6 +25,7 @@ from helpers.model_parts import (
     side_left,
     switch,
     three_kernels,
+    whole,
 )
 
 MODELS: dict[str, Callable[..., nn.Sequential]] = {}
@@ -182,6 +183,7 @@ def r2(
     activation: str = "relu",
     pool: str = "avg",
     blocks: str = "none",
+    width: int = 1,
 ) -> nn.Sequential:
     """Return R2's three-convolution net; the options are the choices that R2 compared.
 
@@ -189,12 +191,14 @@ def r2(
     of 0.1 or none. Our reading: dropout acts on the activations of both hidden fully connected layers, and
     ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
     ``blocks`` is ours: two more convolutions after the second and the third pool, in a row ("plain") or as what is
-    added to their input ("residual"), which R2 argued about.
+    added to their input ("residual"), which R2 argued about. ``width``, ours too, multiplies the convolutions'
+    channels 32-64-128; shapes below are those of width 1.
     """
     k1, k2, k3 = three_kernels(kernels)
     bn, drop = switch("batch_norm", batch_norm), probability("dropout", dropout)
     act, halve = choice("activation", activation, ACTIVATIONS), choice("pool", pool, POOLS)
     wrap = choice("blocks", blocks, BLOCKS)
+    c1, c2, c3 = (channels * whole("width", width) for channels in (32, 64, 128))
 
     def block(channels: int) -> nn.Module | None:  # keeps (N, channels, H, W)
         convolutions = {
@@ -207,24 +211,24 @@ def r2(
         return wrap(chain(**convolutions)) if wrap else None
 
     layers = {
-        "conv1": nn.Conv2d(3, 32, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
-        "bn1": nn.BatchNorm2d(32) if bn else None,
+        "conv1": nn.Conv2d(3, c1, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
+        "bn1": nn.BatchNorm2d(c1) if bn else None,
         f"{activation}1": act(),
         "pool1": halve(2),  # -> (N, 32, 16, 16)
-        "conv2": nn.Conv2d(32, 64, k2, padding=k2 // 2),  # -> (N, 64, 16, 16)
-        "bn2": nn.BatchNorm2d(64) if bn else None,
+        "conv2": nn.Conv2d(c1, c2, k2, padding=k2 // 2),  # -> (N, 64, 16, 16)
+        "bn2": nn.BatchNorm2d(c2) if bn else None,
         f"{activation}2": act(),
         "pool2": halve(2),  # -> (N, 64, 8, 8)
-        "block2": block(64),
+        "block2": block(c2),
         f"block2_{activation}": act() if wrap else None,
-        "conv3": nn.Conv2d(64, 128, k3, padding=k3 // 2),  # -> (N, 128, 8, 8)
-        "bn3": nn.BatchNorm2d(128) if bn else None,
+        "conv3": nn.Conv2d(c2, c3, k3, padding=k3 // 2),  # -> (N, 128, 8, 8)
+        "bn3": nn.BatchNorm2d(c3) if bn else None,
         f"{activation}3": act(),
         "pool3": halve(2),  # -> (N, 128, 4, 4)
-        "block3": block(128),
+        "block3": block(c3),
         f"block3_{activation}": act() if wrap else None,
         "flatten": nn.Flatten(),  # -> (N, 2048)
-        "fc1": nn.Linear(128 * 4 * 4, 512),  # -> (N, 512)
+        "fc1": nn.Linear(c3 * 4 * 4, 512),  # -> (N, 512)
         "fc1_bn": nn.BatchNorm1d(512) if bn else None,
         f"fc1_{activation}": act(),
         "fc1_dropout": nn.Dropout(drop) if drop else None,

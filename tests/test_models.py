@@ -160,6 +160,17 @@ BLOCKS = conv(64, 64) * 2 + conv(128, 128) * 2 + bn(64, 64, 128, 128)
 VARIANTS = [
     ("r2", {"blocks": "plain"}, PARAMETERS["r2"] + BLOCKS),
     ("r2", {"blocks": "residual"}, PARAMETERS["r2"] + BLOCKS),
+    (
+        "r2",
+        {"width": 2},
+        conv(3, 64)
+        + conv(64, 128)
+        + conv(128, 256)
+        + bn(64, 128, 256, 512, 128)
+        + fc(4096, 512)
+        + fc(512, 128)
+        + fc(128, 10),
+    ),
     ("r0-final", {"fc2": False}, 2_174 + 64 + 692_480 + 2_570),  # convolutions, batch norms, fc1, logits
 ]
 
@@ -332,6 +343,9 @@ def test_a_choice_can_be_checked_without_drawing_weights():
         ("r2", {"blocks": "resnet"}, "'resnet'.*none, plain, residual"),
         ("r2", {"blocks": True}, "none, plain, residual"),
         ("r2", {"blocks": None}, "none, plain, residual"),
+        ("r2", {"width": 0}, "width is 0.*at least 1"),
+        ("r2", {"width": 1.5}, "whole number"),
+        ("r2", {"width": True}, "whole number"),
         ("r0-final", {"fc2": 0}, "fc2 is 0; choose True or False"),
         ("r0-final", {"fc2": "no"}, "True or False"),
         ("r0-final", {"blocks": "plain"}, "fc2=True"),
@@ -486,6 +500,9 @@ def test_structure_tells_nets_apart_and_weights_do_not_matter():
 def test_the_fingerprint_of_a_structure_stays_what_it_was():
     # Every recorded run carries one: a change of the recipe makes all of them stale.
     assert structure_hash(build("r4")).startswith("f82ae94111ab15f0")
+    assert structure_hash(build("r2")).startswith("0e0e86aea205d801")
+    assert structure_hash(build("r2", width=1)) == structure_hash(build("r2"))
+    assert list(build("r2").state_dict())[:2] == ["conv1.weight", "conv1.bias"]
 
 
 def test_summary_is_torchsummarys_table_and_changes_nothing(capsys):
