@@ -115,6 +115,7 @@ class Kind:
     low: float = 0
     high: float = math.inf
     whole: bool = False  # whether the strength counts pixels
+    by_turns: bool = False  # whether the epoch decides, not chance
 
 
 KINDS = {
@@ -131,6 +132,15 @@ KINDS = {
         lambda p, n, g: _uniform(g, n) < p,
         vflip,
         high=1,
+    ),
+    "altflip": Kind(
+        "mirrors left and right every image in every other epoch, half of them in the odd ones",
+        1,
+        lambda p, n, g: _uniform(g, n) < 0.5,
+        hflip,
+        low=1,
+        high=1,
+        by_turns=True,
     ),
     "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, _corners, crop, whole=True),
     "rotate": Kind(
@@ -155,8 +165,8 @@ KINDS = {
         whole=True,
     ),
 }
-# For texts and tables: name -> (what it does, default strength).
-AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items()}
+# For texts and tables: name -> (what it does, default strength), of those that a single batch can show.
+AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items() if not kind.by_turns}
 
 
 @dataclass(frozen=True)
@@ -185,15 +195,20 @@ class Augmentation:
         """Return the text with every strength spelt out, as in ``"crop:4 hflip:0.5"``."""
         return " ".join(f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms)
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return changed copies of uint8 images (N, C, H, W); the tensor itself if nothing is to be done."""
+    def __call__(self, images: Tensor, generator: Generator, turns: Tensor | None = None) -> Tensor:
+        """Return changed copies of uint8 images (N, C, H, W); the tensor itself if nothing is to be done.
+
+        ``turns``, bool (N,), says whose turn it is for what alternates from epoch to epoch; without it, chance does.
+        """
         if images.dtype != torch.uint8 or images.dim() != 4:
             raise ValueError(
                 f"images are {images.dtype} of shape {tuple(images.shape)}; augmentation takes torch.uint8 "
                 "of shape (N, C, H, W), before the images are normalised"
             )
         for transform in self.transforms if len(images) else ():
-            images = transform.apply(images, transform.draw(len(images), generator, images.device))
+            alternates = turns is not None and KINDS[transform.name].by_turns
+            choices = turns if alternates else transform.draw(len(images), generator, images.device)
+            images = transform.apply(images, choices)
         return images
 
 
@@ -215,7 +230,7 @@ def _transform(word: str) -> Transform:
     """Return the transform that ``name`` or ``name:strength`` describes."""
     name, colon, strength = word.partition(":")
     if name not in KINDS:
-        choices = "; ".join(f"{key}:{default} {text}" for key, (text, default) in AUGMENTATIONS.items())
+        choices = "; ".join(f"{key}:{kind.default} {kind.description}" for key, kind in KINDS.items())
         raise ValueError(f"there is no augmentation {name!r}; choose from: {choices}")
     kind = KINDS[name]
     try:

@@ -14,10 +14,11 @@ from torch import nn
 from helpers.augment import augmentation
 from helpers.dataset_name import parse
 from helpers.models import build
+from helpers.muon import Muon
 from helpers.numpy_cnn.choices import parts
 
 # Optimizers and schedules that one generic training step cannot drive: closures, sparse gradients, functions as
-# arguments, or (Muon) matrices alone.
+# arguments, or (torch's Muon, for which ours stands in) matrices alone.
 _OPTIMIZERS_LEFT_OUT = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
 _SCHEDULES_LEFT_OUT = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
 
@@ -45,7 +46,7 @@ def _subclasses(module: Any, base: type, left_out: set[str]) -> dict[str, type]:
     return {n: c for n, c in sorted(found.items()) if n not in left_out and not n.startswith("_")}
 
 
-OPTIMIZERS = _subclasses(torch.optim, torch.optim.Optimizer, _OPTIMIZERS_LEFT_OUT)
+OPTIMIZERS = _subclasses(torch.optim, torch.optim.Optimizer, _OPTIMIZERS_LEFT_OUT) | {"Muon": Muon}
 SCHEDULES = _subclasses(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, _SCHEDULES_LEFT_OUT)
 
 
@@ -86,6 +87,7 @@ class Experiment:
     ``averaging=d`` keeps, beside the trained weights, their exponential moving average over the steps with decay d, and
     that average is the result; training itself stays as it is.
     ``snapshots=True`` keeps the weights before training and after every epoch, to look at what was learned when.
+    ``mixup=a`` trains on mixtures of two pictures and of their labels, their shares drawn from Beta(a, a); 0 is off.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
 
     Raises:
@@ -113,6 +115,7 @@ class Experiment:
     engine: str = "torch"
     averaging: float = 0.0
     snapshots: bool = False
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
@@ -144,6 +147,8 @@ class Experiment:
             )
         if not isinstance(self.snapshots, bool):
             raise ValueError(f"snapshots={self.snapshots!r}: choose True or False")
+        if isinstance(self.mixup, bool) or not isinstance(self.mixup, int | float) or not 0 <= self.mixup < math.inf:
+            raise ValueError(f"mixup={self.mixup!r}: give a parameter of at least 0 (off), such as 0.2")
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
         if self.engine == "numpy":

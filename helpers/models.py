@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from helpers.efficient import compact, fast94
+from helpers.improved import improved
 from helpers.model_parts import (
     ACTIVATIONS,
     BLOCKS,
@@ -27,6 +29,7 @@ from helpers.model_parts import (
     three_kernels,
     whole,
 )
+from helpers.whitening import Whitening
 
 MODELS: dict[str, Callable[..., nn.Sequential]] = {}
 
@@ -184,6 +187,7 @@ def r2(
     pool: str = "avg",
     blocks: str = "none",
     width: int = 1,
+    whitened: bool = False,
 ) -> nn.Sequential:
     """Return R2's three-convolution net; the options are the choices that R2 compared.
 
@@ -192,13 +196,15 @@ def r2(
     ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
     ``blocks`` is ours: two more convolutions after the second and the third pool, in a row ("plain") or as what is
     added to their input ("residual"), which R2 argued about. ``width``, ours too, multiplies the convolutions'
-    channels 32-64-128; shapes below are those of width 1.
+    channels 32-64-128; shapes below are those of width 1. ``whitened`` fixes the first convolution's filters at what
+    whitens the training pictures' patches (:mod:`helpers.whitening`).
     """
     k1, k2, k3 = three_kernels(kernels)
     bn, drop = switch("batch_norm", batch_norm), probability("dropout", dropout)
     act, halve = choice("activation", activation, ACTIVATIONS), choice("pool", pool, POOLS)
     wrap = choice("blocks", blocks, BLOCKS)
     c1, c2, c3 = (channels * whole("width", width) for channels in (32, 64, 128))
+    first = Whitening if switch("whitened", whitened) else nn.Conv2d
 
     def block(channels: int) -> nn.Module | None:  # keeps (N, channels, H, W)
         convolutions = {
@@ -211,7 +217,7 @@ def r2(
         return wrap(chain(**convolutions)) if wrap else None
 
     layers = {
-        "conv1": nn.Conv2d(3, c1, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
+        "conv1": first(3, c1, k1, padding=k1 // 2),  # (N, 3, 32, 32) -> (N, 32, 32, 32)
         "bn1": nn.BatchNorm2d(c1) if bn else None,
         f"{activation}1": act(),
         "pool1": halve(2),  # -> (N, 32, 16, 16)
@@ -309,3 +315,7 @@ def r4(classes: int) -> nn.Sequential:
         fc2_leaky_relu=nn.LeakyReLU(),
         logits=nn.Linear(84, classes),  # -> (N, classes)
     )
+
+
+for factory in (improved, compact, fast94):
+    register(factory.__name__)(factory)

@@ -26,6 +26,16 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return scaled.mul_((1 / (255 * std)).view(1, 3, 1, 1)).sub_((mean / std).view(1, 3, 1, 1))
 
 
+def mixture(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return each image times ``share`` plus another of its batch times the rest, and the other's label (mixup).
+
+    The partner is the image at the opposite place of the batch, whose order is random already. Images come as uint8
+    (N, C, H, W) and leave as floats on the same scale. The loss is mixed like the images (Zhang et al., 2018).
+    """
+    pictures = images.float()
+    return pictures.mul(share).add_(pictures.flip(0), alpha=1 - share), labels.flip(0)
+
+
 def criterion(experiment: Experiment, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the experiment's loss as a function of logits (N, K) and class numbers (N,)."""
     options = dict(experiment.loss_options)

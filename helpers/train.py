@@ -29,12 +29,14 @@ from helpers.models import build
 from helpers.recipe import (
     PER_STEP_SCHEDULES,
     criterion,
+    mixture,
     moving_average,
     normalise,
     optimizer,
     schedule,
     training_split,
 )
+from helpers.whitening import ENOUGH_PICTURES, whiten
 
 EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an
@@ -113,6 +115,11 @@ class Trainer:
         self.model = build(experiment.model, classes=len(data.classes), **experiment.model_options)
         self.structure = structure_hash(self.model)
         self.model.to(device, memory_format=torch.channels_last)
+        some = self.train.images[:: -(-len(self.train) // ENOUGH_PICTURES)]
+        whiten(self.model, normalise(some, self.mean, self.std))
+        # Which images are mirrored in the odd epochs, and not in the even ones, by an augmentation that alternates.
+        coins = torch.Generator().manual_seed(int(np.random.SeedSequence([experiment.seed, 0]).generate_state(1)[0]))
+        self.sides = (torch.rand(len(self.train), generator=coins) < 0.5).to(device)
         self.optimizer = optimizer(experiment, self.model)
         self.schedule = schedule(experiment, self.optimizer, self.steps)
         self.augment = augmentation(experiment.augmentation)
@@ -130,16 +137,25 @@ class Trainer:
         self.fit = Fit(self.model, compiled=compiled)
         self.best: dict[str, Tensor] | None = None
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of uint8 images (N, 3, H, W) and how many of them are classified right."""
+    def _forward(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right.
+
+        Where images are mixtures, ``others`` are the labels that the rest of each, beyond its ``share``, has.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16"):
             logits = self.model(normalise(images, self.mean, self.std))
         logits = logits.float()
-        return self.loss(logits, labels), (logits.argmax(1) == labels).sum()
+        loss = self.loss(logits, labels)
+        if self.experiment.mixup:
+            loss = share * loss + (1 - share) * self.loss(logits, others)
+        return loss, (logits.argmax(1) == labels).sum()
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
         """Take one step of the optimizer; return the loss before it and the number of right answers."""
-        loss, right = self.forward(images, labels)
+        others = labels
+        if self.experiment.mixup:
+            images, others = mixture(images, labels, share)
+        loss, right = self.forward(images, labels, others, torch.full((), share, device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -160,16 +176,21 @@ class Trainer:
         """
         began = time.perf_counter()
         sequence = np.random.SeedSequence([self.experiment.seed, number])
-        for_order, for_changes, for_dropout = map(int, sequence.generate_state(3))
+        for_order, for_changes, for_dropout, for_shares = map(int, sequence.generate_state(4))
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(for_order)).to(self.device)
         draws = torch.Generator(self.device).manual_seed(for_changes)
         torch.manual_seed(for_dropout)
+        mixup, shares = self.experiment.mixup, [1.0] * self.steps
+        if mixup:
+            shares = np.random.default_rng(for_shares).beta(mixup, mixup, self.steps).tolist()
+        turns = self.sides if number % 2 else ~self.sides
         lr = self.optimizer.param_groups[0]["lr"]
         losses, right = torch.zeros(self.steps, device=self.device), torch.zeros((), device=self.device)
         self.model.train()
         for step in range(self.steps):
             batch = order[step * self.batch : (step + 1) * self.batch]
-            loss, hits = self._step(self.augment(self.train.images[batch], draws), self.train.labels[batch])
+            images = self.augment(self.train.images[batch], draws, turns[batch])
+            loss, hits = self._step(images, self.train.labels[batch], shares[step])
             losses[step] = loss
             right += hits
             if step % STEPS_BETWEEN_LOOKS == 0 or step == self.steps - 1:

@@ -320,3 +320,69 @@ def test_patience_judges_the_average(monkeypatch):
 def test_divergence_ends_an_averaging_run_too():
     fitted = fit(SMALL.but(lr=1e30, averaging=0.9), load("digits"), device="cpu", progress=False)
     assert "epoch 1" in fitted.diverged
+
+
+def test_mixup_is_a_textbooks_loop_on_mixed_pictures_and_labels():
+    experiment, data = SMALL.but(mixup=0.3, epochs=1), load("digits")
+    torch.manual_seed(experiment.seed)
+    model = build(experiment.model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=experiment.lr)
+    split, losses = training_split(experiment, data), []
+    states = np.random.SeedSequence([experiment.seed, 1]).generate_state(4)
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(int(states[0])))
+    shares = np.random.default_rng(int(states[3])).beta(0.3, 0.3, 4)
+    for share, batch in zip(shares.tolist(), order.split(64), strict=True):
+        pictures = (split.images[batch] / 255.0 - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
+        labels = nn.functional.one_hot(split.labels[batch], 10).float()
+        mixed = share * pictures + (1 - share) * pictures.flip(0)
+        targets = share * labels + (1 - share) * labels.flip(0)
+        loss = nn.functional.cross_entropy(model(mixed), targets)  # cross entropy is linear in its targets
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    fitted = fit(experiment, data, device="cpu", progress=False)
+    assert fitted.losses == pytest.approx(losses, rel=2e-3)
+    assert 0 < shares.min() < 0.2 or shares.max() > 0.8  # Beta(0.3, 0.3) favours nearly pure pictures
+
+
+def test_mixup_leaves_order_and_augmentation_as_they_are(monkeypatch):
+    seen = {}
+    for mixup in (0.0, 0.3):
+        step = Trainer._step
+
+        def watch(self, images, labels, share, step=step, mixup=mixup):
+            seen.setdefault(mixup, []).append((images.clone(), labels.clone()))
+            return step(self, images, labels, share)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", watch)
+            fit(SMALL.but(mixup=mixup, augmentation="crop:2", epochs=1), load("digits"), device="cpu", progress=False)
+    for (images, labels), (others, same) in zip(seen[0.0], seen[0.3], strict=True):
+        assert torch.equal(images, others) and torch.equal(labels, same)
+
+
+def test_an_alternating_flip_shows_each_picture_from_both_sides_in_turn(monkeypatch):
+    experiment, data, seen = SMALL.but(augmentation="altflip", epochs=3, batch_size=256), load("digits"), []
+    step = Trainer._step
+
+    def watch(self, images, labels, share):
+        seen.append(images.clone())
+        return step(self, images, labels, share)
+
+    monkeypatch.setattr(Trainer, "_step", watch)
+    fit(experiment, data, device="cpu", progress=False)
+    pictures = training_split(experiment, data).images
+    mirrored = []
+    for number, images in enumerate(seen, start=1):
+        seed = int(np.random.SeedSequence([experiment.seed, number]).generate_state(1)[0])
+        order = torch.randperm(256, generator=torch.Generator().manual_seed(seed))
+        back = torch.empty_like(images)
+        back[order] = images
+        plain, flipped = ((back == side).flatten(1).all(1) for side in (pictures, pictures.flip(3)))
+        assert (plain | flipped).all()
+        mirrored.append(flipped & ~plain)
+    symmetric = (pictures == pictures.flip(3)).flatten(1).all(1)
+    assert torch.equal(mirrored[0], mirrored[2])
+    assert torch.equal(mirrored[0][~symmetric], ~mirrored[1][~symmetric])
+    assert 0.35 < mirrored[0].float().mean() < 0.65

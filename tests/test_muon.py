@@ -1,0 +1,104 @@
+"""Muon for whole networks: PyTorch's own on flattened kernels, AdamW for the rest, whatever the memory layout."""
+
+import pytest
+import torch
+from torch import nn
+
+from helpers.data import load
+from helpers.experiment import Experiment
+from helpers.models import build
+from helpers.muon import Muon, as_matrix
+from helpers.train import fit
+
+SMALL = Experiment(
+    dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3
+)  # fmt: skip
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 9, 4))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_steps_are_those_of_torchs_muon_and_adamw(layout):
+    ours, images, labels = net().to(memory_format=layout), torch.randn(16, 3, 5, 5), torch.arange(16) % 4
+    theirs = net()
+    matrix = nn.Parameter(theirs[0].weight.data.flatten(1).clone())  # the oracle: a matrix of its own
+    muon = torch.optim.Muon([matrix], 0.02, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    rest = [p for n, p in theirs.named_parameters() if n != "0.weight"]
+    adamw = torch.optim.AdamW(rest, 0.02, weight_decay=0.01)
+    optimizer = Muon(ours.parameters(), 0.02, weight_decay=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(ours(images), labels).backward()
+        optimizer.step()
+        theirs.zero_grad()
+        nn.functional.cross_entropy(theirs(images), labels).backward()
+        matrix.grad = theirs[0].weight.grad.flatten(1)
+        muon.step()
+        adamw.step()
+        theirs[0].weight.data.copy_(matrix.data.view(8, 3, 3, 3))
+    # Muon works in bfloat16: columns in another order round otherwise.
+    torch.testing.assert_close(ours[0].weight.detach(), theirs[0].weight.detach(), atol=2e-3, rtol=2e-2)
+    torch.testing.assert_close(ours[4].weight, theirs[4].weight, atol=2e-3, rtol=1e-2)
+    assert (ours[0].weight - net()[0].weight).abs().max() > 0.005
+
+
+def test_a_first_step_has_singular_values_near_one_times_its_scale():
+    model, before = net(), net()
+    optimizer = Muon(model.parameters(), 1.0)
+    model(torch.randn(16, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    step = (before[0].weight - model[0].weight).detach().flatten(1) / (0.2 * 27**0.5)  # (8, 27)
+    values = torch.linalg.svdvals(step)
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_a_view_shares_the_kernels_memory():
+    for layout in (torch.contiguous_format, torch.channels_last):
+        kernel = torch.randn(4, 3, 2, 2).to(memory_format=layout)
+        matrix = as_matrix(kernel)
+        matrix[1] = 7.0
+        assert matrix.shape == (4, 12) and (kernel[1] == 7).all() and (kernel[0] != 7).all()
+
+
+def test_it_learns_and_follows_a_schedule():
+    chosen = SMALL.but(epochs=6, schedule="OneCycleLR", schedule_options={"cycle_momentum": False})
+    fitted = fit(chosen, load("digits"), device="cpu", progress=False)
+    assert fitted.history["train_loss"][-1] < 0.7 * fitted.history["train_loss"][0]
+    assert fitted.history["lr"][0] == pytest.approx(5e-3 / 25)
+
+
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
+    from helpers.train import Trainer
+
+    path, data = tmp_path / "state.pt", load("digits")
+    whole = fit(SMALL, data, device="cpu", progress=False)
+    epoch = Trainer.epoch
+
+    def stop(self, number, bar):
+        if number == 3:
+            raise KeyboardInterrupt
+        epoch(self, number, bar)
+
+    monkeypatch.setattr(Trainer, "epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
+    monkeypatch.undo()
+    resumed = fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
+    assert resumed.losses == whole.losses
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+
+
+def test_frozen_weights_are_left_alone_and_one_matrix_is_adamws():
+    model = build("r2", whitened=True)
+    optimizer = Muon(model.parameters())
+    assert len(optimizer.kernels) == 4  # two kernels that learn, two hidden matrices; not the frozen, not the last
+    assert [len(group["params"]) for group in Muon([nn.Parameter(torch.ones(2, 2))]).param_groups] == [1]
+
+
+def test_unknown_options_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match="Muon takes no option 'betas'.*momentum.*nesterov"):
+        Experiment(optimizer="Muon", optimizer_options={"betas": (0.9, 0.9)})
