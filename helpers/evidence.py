@@ -14,7 +14,7 @@ LEVEL = 0.95
 # Figures where less is better.
 LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
 # Shares of images, which are told in percent, and their differences in points.
-SHARES = ("accuracy", "calibration_error")
+SHARES = ("accuracy", "accuracy_tta", "calibration_error")
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:

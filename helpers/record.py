@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -94,8 +95,12 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> dict[str, Any]:
-    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``."""
+def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool = False) -> dict[str, Any]:
+    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``.
+
+    With ``mirrored``, the accuracy of test-time augmentation stands beside them: of the mean of an image's logits and
+    those of its mirror image.
+    """
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
     confidence = F.softmax(logits, dim=1).amax(1).nan_to_num()
@@ -105,6 +110,9 @@ def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any) -> dict[str, Any
         "accuracy": (guesses == labels).float().mean().item(),
         "calibration_error": expected_calibration_error(curve),
     }
+    if mirrored:
+        both = logits + predict(fitted.model, replace(split, images=split.images.flip(3)), data.mean, data.std)
+        figures["accuracy_tta"] = (both.argmax(1) == labels).float().mean().item()
     return {
         "figures": figures,
         "confusion": confusion_matrix(labels, guesses, labels=range(len(data.classes))).tolist(),
@@ -147,7 +155,7 @@ def train_run(
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
         splits["test"] = data.test
-    judged = {name: _judge(fitted, data, split, loss) for name, split in splits.items()}
+    judged = {name: _judge(fitted, data, split, loss, experiment.flagship) for name, split in splits.items()}
     metrics = {f"{name}_{what}": value for name, judge in judged.items() for what, value in judge["figures"].items()}
     if experiment.flagship:
         atomic_write(weights_path(experiment.key, place.type), _saved(fitted.model))

@@ -15,7 +15,7 @@ from helpers.models import build
 from helpers.record import thin, train_run, write_run
 from helpers.run import Run, load_snapshot, load_weights, read_run, record_path
 from helpers.settings import DATA
-from helpers.train import predict
+from helpers.train import normalise, predict
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
 
@@ -106,6 +106,21 @@ def test_a_flagship_run_keeps_weights_that_say_the_same(finished):
     model.load_state_dict(load_weights(Run(finished)))
     guesses = predict(model, data.test, data.mean, data.std).argmax(1)
     assert (guesses.numpy() == Run(finished).predictions["test"][0]).all()
+
+
+def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(finished):
+    data, model = load("digits"), build("r4")
+    model.load_state_dict(load_weights(Run(finished)))
+    model.eval()
+    images = normalise(data.test.images, data.mean, data.std)
+    with torch.no_grad():
+        means = (model(images) + model(images.flip(3))) / 2
+    expected = (means.argmax(1) == data.test.labels).float().mean().item()
+    metrics = finished["metrics"]
+    assert metrics["test_accuracy_tta"] == pytest.approx(expected, abs=2 / len(data.test))
+    assert metrics["test_accuracy_tta"] != metrics["test_accuracy"]  # digits are not to be mirrored
+    plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)["metrics"]
+    assert not [name for name in plain if name.endswith("tta")]
 
 
 def test_missing_weights_are_named(finished):
