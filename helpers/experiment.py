@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -36,6 +37,9 @@ LOSSES: dict[str, tuple[str, str]] = {
     "SmoothL1Loss": ("softmax", "one_hot"),
     "HuberLoss": ("softmax", "one_hot"),
 }
+# Those that take a weight per class as torch defines it for class numbers.
+WEIGHTED_LOSSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+CLASS_WEIGHTS = ("", "balanced")
 PRECISIONS = ("fp32", "bf16")
 ENGINES = ("torch", "numpy")
 
@@ -89,6 +93,9 @@ class Experiment:
     ``snapshots=True`` keeps the weights before training and after every epoch, to look at what was learned when.
     ``mixup=a`` trains on mixtures of two pictures and of their labels, their shares drawn from Beta(a, a); 0 is off.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
+    ``class_weights="balanced"`` weighs each class in the loss by the inverse of its number of training images.
+    ``initial="NAME"`` starts from a network that is kept under that name (:mod:`helpers.pretrained`), all but its last
+    layer; model and options must be that network's.
 
     Raises:
         ValueError: a value is unknown or makes no sense; the message lists the choices.
@@ -116,6 +123,8 @@ class Experiment:
     averaging: float = 0.0
     snapshots: bool = False
     mixup: float = 0.0
+    class_weights: str = ""
+    initial: str = ""
 
     def __post_init__(self) -> None:
         """Settle every name on its one spelling and refuse what makes no sense."""
@@ -149,10 +158,26 @@ class Experiment:
             raise ValueError(f"snapshots={self.snapshots!r}: choose True or False")
         if isinstance(self.mixup, bool) or not isinstance(self.mixup, int | float) or not 0 <= self.mixup < math.inf:
             raise ValueError(f"mixup={self.mixup!r}: give a parameter of at least 0 (off), such as 0.2")
+        self._check_class_weights()
+        if not isinstance(self.initial, str) or not re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", self.initial):
+            raise ValueError(
+                f'initial={self.initial!r}: give the name of a kept network, such as "three-convolutions", or ""'
+            )
         if self.engine not in ENGINES:
             raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
         if self.engine == "numpy":
             parts(self)
+
+    def _check_class_weights(self) -> None:
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(f'class_weights={self.class_weights!r} is unknown; choose "" (none) or "balanced"')
+        if self.class_weights and self.loss not in WEIGHTED_LOSSES:
+            raise ValueError(
+                f"class_weights={self.class_weights!r}: {self.loss} takes no weight per class; "
+                f"choose one of: {', '.join(WEIGHTED_LOSSES)}"
+            )
+        if self.class_weights and "weight" in self.loss_options:
+            raise ValueError(f"class_weights={self.class_weights!r} and loss_options['weight']: give one of the two")
 
     def _settle(self, what: str, choices: Mapping[str, Any], reserved: tuple[str, ...], suffix: str = "") -> None:
         name = _canonical(what, getattr(self, what), choices, suffix)

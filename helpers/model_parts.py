@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
@@ -28,6 +29,31 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x + body(x), (N, C, H, W) like x."""
         return self.add(x, self.body(x))
+
+
+class Renormalise(nn.Module):
+    """Images normalised by one data set's mean and deviation, as normalised by ImageNet's: what its networks expect.
+
+    ``undo`` says what they were normalised by; until then ImageNet's own, so that nothing changes.
+    """
+
+    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def __init__(self) -> None:
+        """Keep both means and deviations as buffers, so that they are saved with the weights."""
+        super().__init__()
+        for name, values in (("mean", self.MEAN), ("std", self.STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+            self.register_buffer(f"target_{name}", torch.tensor(values).view(1, 3, 1, 1))
+
+    def undo(self, mean: Tensor, std: Tensor) -> None:
+        """Take the mean and deviation, (3,) each on the scale 0 to 1, by which the images were normalised."""
+        self.mean.copy_(mean.view(1, 3, 1, 1))
+        self.std.copy_(std.view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images, (N, 3, H, W) like x, with ImageNet's normalisation."""
+        return (x * self.std + self.mean - self.target_mean) / self.target_std
 
 
 BLOCKS: dict[str, Callable[[nn.Sequential], nn.Module] | None] = {

@@ -21,6 +21,7 @@ from helpers.model_parts import (
     ACTIVATIONS,
     BLOCKS,
     POOLS,
+    Renormalise,
     chain,
     choice,
     probability,
@@ -314,6 +315,28 @@ def r4(classes: int) -> nn.Sequential:
         fc2=nn.Linear(120, 84),  # -> (N, 84)
         fc2_leaky_relu=nn.LeakyReLU(),
         logits=nn.Linear(84, classes),  # -> (N, classes)
+    )
+
+
+@register("googlenet")
+def googlenet(classes: int, *, side: int = 224) -> nn.Sequential:
+    """Return torchvision's GoogLeNet (Szegedy et al., 2015), without its auxiliary classifiers.
+
+    It was made for images of 224 x 224, so those of the course are enlarged first, to ``side`` pixels. Weights are
+    random; ``Experiment(initial="imagenet")`` starts from those that torchvision trained on ImageNet.
+    """
+    from torchvision.models import GoogLeNet  # not before it is wanted
+
+    if isinstance(side, bool) or not isinstance(side, int) or not 32 <= side <= 512:
+        raise ValueError(f"side is {side!r}; choose 32 to 512 pixels")
+    # transform_input: the published weights came from another library, with another normalisation.
+    body = GoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
+    body.fc = nn.Identity()
+    return chain(
+        renormalise=Renormalise(),
+        enlarge=nn.Upsample(size=side, mode="bilinear"),  # (N, 3, 32, 32) -> (N, 3, side, side)
+        body=body,  # -> (N, 1024)
+        logits=nn.Linear(1024, classes),  # -> (N, classes)
     )
 
 

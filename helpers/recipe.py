@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from helpers.data import Dataset, Split, subset
 from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
+from helpers.splits import class_weights
 
 # Schedules that torch defines per step; all others are per epoch.
 PER_STEP_SCHEDULES = ("OneCycleLR", "CyclicLR")
@@ -36,19 +37,33 @@ def mixture(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tenso
     return pictures.mul(share).add_(pictures.flip(0), alpha=1 - share), labels.flip(0)
 
 
-def criterion(experiment: Experiment, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the experiment's loss as a function of logits (N, K) and class numbers (N,)."""
+def criterion(experiment: Experiment, classes: int, learned: Split | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the experiment's loss as a function of logits (N, K) and class numbers (N,).
+
+    ``learned`` is the split that is learned from, which class weights are worked out of; torch then divides the
+    weighted sum over a batch by the sum of its weights. Raises ValueError for class weights without it.
+    """
     options = dict(experiment.loss_options)
     if experiment.loss == "KLDivLoss":
         options.setdefault("reduction", "batchmean")  # the mean over images: what the divergence means
-    loss = getattr(nn, experiment.loss)(**options)
+    if experiment.class_weights:
+        if learned is None:
+            raise ValueError(f"class_weights={experiment.class_weights!r} needs the images that are learned from")
+        options["weight"] = torch.tensor(class_weights(learned.labels.cpu().numpy()))
+    # Figures are worked out on the CPU, wherever the training is.
+    losses = {kind: getattr(nn, experiment.loss)(**options).to(kind) for kind in _kinds(learned)}
     transform, targets = LOSSES[experiment.loss]
 
     def compute(logits: Tensor, labels: Tensor) -> Tensor:
         output = logits if transform == "logits" else getattr(F, transform)(logits, dim=1)
+        loss = losses.get(output.device.type, losses["cpu"])
         return loss(output, F.one_hot(labels, classes).to(output.dtype) if targets == "one_hot" else labels)
 
     return compute
+
+
+def _kinds(split: Split | None) -> set[str]:
+    return {"cpu"} if split is None else {"cpu", split.labels.device.type}
 
 
 def optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:

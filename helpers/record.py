@@ -27,6 +27,7 @@ from helpers.data import load as load_data
 from helpers.experiment import Experiment
 from helpers.files import atomic_write
 from helpers.layers import layer_table, structure_hash
+from helpers.pretrained import fingerprint
 from helpers.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
 from helpers.settings import DATA, ROOT, smoke
 from helpers.train import Fit, criterion, fit, pick_device, predict, training_split
@@ -151,8 +152,8 @@ def train_run(
     else:
         keep = partial(_keep, experiment.key, place.type) if experiment.snapshots else None
         fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
-    loss = criterion(experiment, len(data.classes))
     splits = {"train": training_split(experiment, data), "validation": data.validation}
+    loss = criterion(experiment, len(data.classes), splits["train"])
     if experiment.flagship:
         splits["test"] = data.test
     judged = {name: _judge(fitted, data, split, loss, experiment.flagship) for name, split in splits.items()}
@@ -184,6 +185,8 @@ def train_run(
         "structure_hash": structure_hash(fitted.model),
         "provenance": provenance(data, place) | {"compiled": fitted.compiled},
     }
+    if experiment.initial:  # its name stands among the choices, and may come to stand for other weights
+        record["provenance"]["initial"] = fingerprint(experiment.initial)
     return _rounded(record)
 
 

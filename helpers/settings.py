@@ -53,6 +53,11 @@ def pages_folder() -> Path:
     return _rehearsal_folder() / "pages" if smoke() else DATA / "pages"
 
 
+def networks_folder() -> Path:
+    """Return the folder of kept networks: ``data/networks``, or a temporary one in a rehearsal."""
+    return _rehearsal_folder() / "networks" if smoke() else DATA / "networks"
+
+
 def generated_folder() -> Path:
     """Return the folder of generated figures, tables and numbers, or a temporary one in a rehearsal."""
     return _rehearsal_folder() / "generated" if smoke() else GENERATED

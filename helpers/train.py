@@ -25,7 +25,7 @@ from helpers.augment import augmentation
 from helpers.data import Dataset, Split
 from helpers.experiment import Experiment
 from helpers.layers import layer_table, structure_hash
-from helpers.models import build
+from helpers.pretrained import start
 from helpers.recipe import (
     PER_STEP_SCHEDULES,
     criterion,
@@ -112,7 +112,7 @@ class Trainer:
         self.steps = len(self.train) // self.batch
 
         torch.manual_seed(experiment.seed)
-        self.model = build(experiment.model, classes=len(data.classes), **experiment.model_options)
+        self.model = start(experiment, data)
         self.structure = structure_hash(self.model)
         self.model.to(device, memory_format=torch.channels_last)
         some = self.train.images[:: -(-len(self.train) // ENOUGH_PICTURES)]
@@ -123,7 +123,7 @@ class Trainer:
         self.optimizer = optimizer(experiment, self.model)
         self.schedule = schedule(experiment, self.optimizer, self.steps)
         self.augment = augmentation(experiment.augmentation)
-        self.loss = criterion(experiment, len(data.classes))
+        self.loss = criterion(experiment, len(data.classes), self.train)
         self.average = moving_average(experiment, self.model)
 
         if compiled is None:

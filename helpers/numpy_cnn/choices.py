@@ -36,7 +36,7 @@ def parts(experiment: Any, classes: int = 10) -> Parts:
     _one_of("schedule", experiment.schedule, SCHEDULES)
     cycle = {"cycle_momentum": False} if experiment.schedule == "OneCycleLR" else {}
     fixed = {"model_options": {}, "schedule_options": cycle, "loss": "CrossEntropyLoss", "loss_options": {}}
-    fixed |= {"precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0}
+    fixed |= {"precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0, "class_weights": "", "initial": ""}
     for name, wanted in fixed.items():
         if (got := getattr(experiment, name)) != wanted:
             raise ValueError(f"the NumPy network wants {name}={wanted!r} here, got {got!r}")

@@ -1,0 +1,185 @@
+"""Networks that have learned already: a few of the course's own, kept in git, and torchvision's for ImageNet.
+
+A kept network is ``data/networks/NAME.safetensors``: its weights in half precision, and in the file's metadata the
+experiment that trained it. ``Experiment(initial="NAME")`` starts from it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from helpers.data import DataError, DataMissing, Dataset
+from helpers.experiment import Experiment
+from helpers.files import atomic_write, sha256_file
+from helpers.models import build
+from helpers.run import Run
+from helpers.settings import DATA, networks_folder, smoke
+
+# What all kept networks may weigh together, in bytes: they are part of every clone.
+ROOM = 5 * 2**20
+HEAD = "logits"
+IMAGENET = "imagenet"
+# torchvision publishes the first eight digits of the SHA-256 in the file's name.
+GOOGLENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
+
+
+def networks() -> tuple[str, ...]:
+    """Return the names of the kept networks, sorted."""
+    return tuple(sorted({path.stem for folder in _folders() for path in folder.glob("*.safetensors")}))
+
+
+def save_network(name: str, model: nn.Module, run: Run) -> Path:
+    """Return the file under which ``model``, as ``run`` trained it, is kept as ``name``, in half precision.
+
+    Raises:
+        ValueError: a name with other than a-z, 0-9 and hyphens, or ImageNet's; a model that is not the run's, or whose
+            last layer is no nn.Linear called "logits"; weights beyond half precision; no room left.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == IMAGENET:
+        raise ValueError(f'name={name!r}: use a-z, 0-9 and hyphens, and not {IMAGENET!r}: "three-convolutions"')
+    *_, (last, layer) = model.named_children()
+    if last != HEAD or not isinstance(layer, nn.Linear):
+        raise ValueError(f"the last layer is {last!r}, a {type(layer).__name__}; give a network that ends in {HEAD!r}")
+    tensors = {key: _halved(key, value.detach().cpu()) for key, value in model.state_dict().items()}
+    _fill(_of(run.experiment, len(run.classes)), tensors, "the model")
+    info = {
+        "experiment": json.dumps(run.experiment.choices()),
+        "key": run.content["key"],
+        "device": run.device,
+        "classes": json.dumps(list(run.classes)),
+    }
+    content, path = save(tensors, metadata=info), networks_folder() / f"{name}.safetensors"
+    others = sum(other.stat().st_size for other in path.parent.glob("*.safetensors") if other != path)
+    if len(content) + others > ROOM:
+        raise ValueError(f"{name} takes {len(content):,} bytes, and of {ROOM:,} for all networks {others:,} are taken")
+    atomic_write(path, content)
+    return path
+
+
+def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the kept network ``name`` (float32, evaluation mode) and its "experiment", "key", "device", "classes".
+
+    Raises:
+        DataMissing: there is no network of that name; those that there are, are listed.
+        DataError: the file is damaged, or its weights do not fit the model that it names.
+    """
+    path = network_path(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = {key: value for key, value in (file.metadata() or {}).items()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        info["experiment"] = Experiment(**json.loads(info["experiment"]))
+        info["classes"] = tuple(json.loads(info["classes"]))
+        model = _of(info["experiment"], len(info["classes"]))
+        _fill(model, tensors, path.name)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the network {path} cannot be used ({error}); restore it with git") from error
+    return model.eval(), info
+
+
+def network_path(name: str) -> Path:
+    """Return the file of the kept network ``name``. Raises DataMissing, with the names that there are."""
+    for folder in _folders():
+        if (path := folder / f"{name}.safetensors").is_file():
+            return path
+    known = ", ".join(networks()) or "none yet"
+    raise DataMissing(f"there is no network {name!r} in {networks_folder()}; there are: {known}")
+
+
+def start(experiment: Experiment, data: Dataset) -> nn.Module:
+    """Return the network from which ``experiment`` starts, its last layer for the classes of ``data``.
+
+    All weights are drawn first, as for a network from scratch; those of a kept network then take the place of all but
+    the last layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds
+    torch.
+
+    Raises:
+        ValueError: the kept network has another model or other options than the experiment.
+        DataMissing, DataError: it is not there, or damaged.
+    """
+    model = _of(experiment, len(data.classes))
+    if hasattr(model, "renormalise"):
+        model.renormalise.undo(data.mean, data.std)
+    if experiment.initial == IMAGENET:
+        if experiment.model != "googlenet":
+            raise ValueError(f'initial={IMAGENET!r} is for model="googlenet", not {experiment.model!r}')
+        _load_imagenet(model)
+    elif experiment.initial:
+        kept, info = load_network(experiment.initial)
+        theirs = info["experiment"]
+        if (theirs.model, dict(theirs.model_options)) != (experiment.model, dict(experiment.model_options)):
+            raise ValueError(
+                f"initial={experiment.initial!r} is a {theirs.model!r} with {dict(theirs.model_options)}, not a "
+                f"{experiment.model!r} with {dict(experiment.model_options)}: give the experiment that model"
+            )
+        body = {key: value for key, value in kept.state_dict().items() if not key.startswith(f"{HEAD}.")}
+        model.load_state_dict(body, strict=False)
+    return model
+
+
+def fingerprint(initial: str) -> str:
+    """Return the SHA-256 of the file that ``Experiment(initial=...)`` starts from."""
+    return sha256_file(_googlenet_file() if initial == IMAGENET else network_path(initial))
+
+
+def _folders() -> list[Path]:
+    """Return where networks are looked for: in a rehearsal its own folder first."""
+    return list(dict.fromkeys([networks_folder(), DATA / "networks"]))
+
+
+def _of(experiment: Experiment, classes: int) -> nn.Module:
+    return build(experiment.model, classes=classes, **experiment.model_options)
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value.contiguous()
+    half = value.half().contiguous()
+    if not half.isfinite().all():
+        raise ValueError(f"{name} holds weights that are not finite in half precision; keep a network that converged")
+    return half
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Put ``tensors`` into ``model``, each in the precision that is there. Raises ValueError where they do not fit."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {what} do not fit: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _googlenet_file() -> Path:
+    """Return torchvision's weights of GoogLeNet, downloaded if need be and checked. Raises DataMissing, DataError."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(GOOGLENET_URL)
+    ways = f"put {path.name} from {GOOGLENET_URL} into {path.parent}, or do without"
+    wanted = path.stem.rpartition("-")[2]
+    if not path.is_file():
+        if smoke():
+            raise DataMissing(f"a rehearsal downloads no weights of GoogLeNet: {ways}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(GOOGLENET_URL, str(path), hash_prefix=wanted)
+        except (URLError, OSError, RuntimeError) as error:
+            reason = getattr(error, "reason", error)
+            raise DataMissing(f"GoogLeNet's weights could not be downloaded ({reason}): {ways}") from error
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(wanted):
+        raise DataError(f"{path} is not torchvision's file (SHA-256 {found[:8]}, not {wanted}): remove it, and {ways}")
+    return path
+
+
+def _load_imagenet(model: nn.Module) -> None:
+    """Put torchvision's ImageNet weights into a net of model "googlenet", all but the last layer."""
+    weights = torch.load(_googlenet_file(), map_location="cpu", weights_only=True)
+    _fill(model.body, {key: value for key, value in weights.items() if not key.startswith(("aux", "fc."))}, "GoogLeNet")
