@@ -17,7 +17,8 @@ from helpers.train import normalise
 CHOICES = {
     "model": "r3", "model_options": {}, "optimizer": "SGD", "optimizer_options": {}, "lr": 0.01,
     "schedule": "constant", "schedule_options": {}, "loss": "CrossEntropyLoss", "loss_options": {},
-    "augmentation": "", "precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0, "seed": 0,
+    "augmentation": "", "precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0,
+    "class_weights": "", "initial": "", "seed": 0,
 }  # fmt: skip
 
 
