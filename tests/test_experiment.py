@@ -32,11 +32,19 @@ from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehear
         ({"averaging": False}, "averaging=False"),
         ({"averaging": -0.1}, "averaging=-0.1"),
         ({"averaging": float("nan")}, "averaging=nan"),
+        ({"class_weights": "inverse"}, "balanced"),
+        ({"class_weights": True}, "balanced"),
+        ({"class_weights": "balanced", "loss": "MSE"}, r"MSELoss takes no weight.*CrossEntropyLoss, NLLLoss"),
+        ({"class_weights": "balanced", "loss_options": {"weight": [1.0]}}, "one of the two"),
+        ({"initial": "../weights"}, r"initial='../weights'.*three-convolutions"),
+        ({"initial": None}, "initial=None"),
         ({"model_options": {"blocks": "resnet"}}, "none, plain, residual"),
         ({"engine": "jax"}, "numpy"),
         ({"engine": "numpy", "model": "r2"}, "r3"),
         ({"engine": "numpy", "model": "r3", "precision": "bf16"}, "fp32"),
         ({"engine": "numpy", "model": "r1", "averaging": 0.9}, "averaging=0.0"),
+        ({"engine": "numpy", "model": "r1", "class_weights": "balanced"}, "class_weights=''"),
+        ({"engine": "numpy", "model": "r1", "initial": "abc"}, "initial=''"),
     ],
 )
 def test_nonsense_is_refused_with_the_choices(changes, words):
@@ -64,6 +72,8 @@ def test_keys_are_pinned():
     changed = Experiment(model="r4", optimizer="SGD", optimizer_options={"momentum": 0.9}, batch_size=32, seed=2)
     assert changed.key == "ea0c496df429e90c"
     assert Experiment(averaging=0).key == Experiment().key  # a record from before there was an average
+    assert Experiment(class_weights="", initial="").key == Experiment().key
+    assert len({Experiment(**c).key for c in ({}, {"class_weights": "balanced"}, {"initial": "abc"})}) == 3
     assert len({Experiment(averaging=decay).key for decay in (0, 0.9, 0.99)}) == 3
 
 

@@ -33,7 +33,7 @@ ORDER = (
     ("archives", "cache", "download", "splits", "duplicates"),
     ("cifar10", "digits", "folder", "pacs"),
     ("dataset_name",),
-    ("data", "augment", "numpy_cnn", "calibration", "tsne_backends", "baseline"),
+    ("data", "augment", "numpy_cnn", "calibration", "tsne_backends", "baseline", "probe"),
     ("layers", "model_parts", "embedding", "projection", "coordinates", "whitening", "muon"),
     ("improved", "efficient"),
     ("models",),

@@ -9,11 +9,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from helpers import checkpoint
-from helpers.data import load
-from helpers.experiment import LOSSES, Experiment
+from helpers.data import Split, load
+from helpers.experiment import LOSSES, WEIGHTED_LOSSES, Experiment
 from helpers.layers import structure_hash
 from helpers.models import build
 from helpers.train import Trainer, criterion, fit, normalise, predict, training_split
@@ -386,3 +387,23 @@ def test_an_alternating_flip_shows_each_picture_from_both_sides_in_turn(monkeypa
     assert torch.equal(mirrored[0], mirrored[2])
     assert torch.equal(mirrored[0][~symmetric], ~mirrored[1][~symmetric])
     assert 0.35 < mirrored[0].float().mean() < 0.65
+
+
+@pytest.mark.parametrize("loss", WEIGHTED_LOSSES)
+def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from(loss):
+    torch.manual_seed(0)
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    learned = Split(torch.zeros(10, 3, 1, 1, dtype=torch.uint8), labels, torch.arange(10))
+    weights = torch.tensor(compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())).float()
+    logits, wanted = torch.randn(7, 3), torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    balanced = criterion(Experiment(loss=loss, class_weights="balanced"), 3, learned)
+    scores = logits.log_softmax(1) if loss == "NLLLoss" else logits
+    reference = getattr(nn, loss)(weight=weights)(scores, wanted)
+    plain = criterion(Experiment(loss=loss), 3, learned)(logits, wanted)
+    torch.testing.assert_close(balanced(logits, wanted), reference)
+    assert not torch.isclose(plain, reference)
+
+
+def test_class_weights_without_images_are_refused():
+    with pytest.raises(ValueError, match="needs the images"):
+        criterion(Experiment(class_weights="balanced"), 3)

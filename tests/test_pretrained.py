@@ -1,0 +1,228 @@
+"""A kept network is the trained one in half precision, says where it comes from, and is started from exactly."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from helpers import pretrained
+from helpers.data import DataError, DataMissing, load
+from helpers.experiment import Experiment
+from helpers.models import build
+from helpers.pretrained import fingerprint, load_network, network_path, networks, save_network, start
+from helpers.record import train_run, write_run
+from helpers.run import Run, read_run
+from helpers.settings import DATA
+from helpers.train import Trainer, fit
+
+SMALL = Experiment(dataset="digits", model="r2", model_options={"dropout": 0.0}, train_size=64, epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "networks_folder", lambda: tmp_path / "networks")
+    monkeypatch.setattr(pretrained, "DATA", tmp_path)
+    return tmp_path / "networks"
+
+
+def run_of(experiment=SMALL, classes=10):
+    content = {
+        "experiment": experiment.choices(),
+        "key": experiment.key,
+        "classes": [str(i) for i in range(classes)],
+        "provenance": {"device": "cpu"},
+    }
+    return Run(content)
+
+
+def random_network(experiment=SMALL, classes=10, seed=5):
+    torch.manual_seed(seed)
+    model = build(experiment.model, classes=classes, **experiment.model_options)
+    model.bn1.running_mean += torch.randn(32)
+    return model
+
+
+def test_weights_come_back_as_the_nearest_half_precision_numbers():
+    model = random_network()
+    path = save_network("small-net", model, run_of())
+    kept, info = load_network("small-net")
+    assert networks() == ("small-net",) and network_path("small-net") == path
+    assert info["experiment"] == SMALL and info["key"] == SMALL.key and info["device"] == "cpu"
+    assert info["classes"] == tuple("0123456789") and not kept.training
+    for name, value in model.state_dict().items():
+        wanted = value.half().float() if value.is_floating_point() else value
+        assert torch.equal(kept.state_dict()[name], wanted) and kept.state_dict()[name].dtype == value.dtype
+    assert load_file(path)["conv1.weight"].dtype == torch.float16
+
+
+def test_what_cannot_be_kept_is_refused():
+    model = random_network()
+    for name in ("Small", "../up", "", "imagenet", "a_b"):
+        with pytest.raises(ValueError, match="name="):
+            save_network(name, model, run_of())
+    with pytest.raises(ValueError, match="logits"):
+        save_network("cut", model[:-1], run_of())
+    with pytest.raises(ValueError, match="do not fit"):
+        save_network("other", build("r1"), run_of())
+    with torch.no_grad():
+        model.fc1.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"fc1.weight.*half precision"):
+        save_network("large", model, run_of())
+    assert networks() == ()
+
+
+def test_there_is_room_for_a_few_networks_only(monkeypatch):
+    size = save_network("one", random_network(), run_of()).stat().st_size
+    monkeypatch.setattr(pretrained, "ROOM", 2 * size - 1)
+    save_network("one", random_network(seed=6), run_of())  # in its own place
+    with pytest.raises(ValueError, match=f"of {2 * size - 1:,} for all networks {size:,} are taken"):
+        save_network("two", random_network(), run_of())
+
+
+def test_absent_and_damaged_networks_are_named(folder):
+    with pytest.raises(DataMissing, match=r"no network 'abc'.*none yet"):
+        load_network("abc")
+    path = save_network("abc", random_network(), run_of())
+    with pytest.raises(DataMissing, match=r"no network 'abd'.*there are: abc"):
+        load_network("abd")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"abc.safetensors cannot be used"):
+        load_network("abc")
+    save_file({"conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match="experiment"):
+        load_network("abc")
+    info = {"experiment": json.dumps(SMALL.choices()), "classes": '["a", "b"]'}
+    save_file({"conv1.weight": torch.zeros(1)}, path, metadata=info)
+    with pytest.raises(DataError, match="do not fit"):
+        load_network("abc")
+
+
+def test_a_run_starts_from_the_kept_weights_and_the_seeds_own_last_layer():
+    save_network("small-net", random_network(classes=3), run_of(classes=3))
+    kept, _ = load_network("small-net")
+    data, tuned = load("digits"), SMALL.but(initial="small-net", seed=4)
+    found = Trainer(tuned, data, torch.device("cpu"), False).model.state_dict()
+    scratch = Trainer(SMALL.but(seed=4), data, torch.device("cpu"), False).model.state_dict()
+    for name, value in found.items():
+        wanted = scratch[name] if name.startswith("logits.") else kept.state_dict()[name]
+        assert torch.equal(value, wanted), name
+    assert found["logits.weight"].shape == (10, 128)
+    assert not torch.equal(found["conv1.weight"], scratch["conv1.weight"])
+
+
+def test_another_model_than_the_kept_one_is_refused():
+    save_network("small-net", random_network(), run_of())
+    for other in ({"model": "r1", "model_options": {}}, {"model_options": {"dropout": 0.2}}):
+        with pytest.raises(ValueError, match=r"initial='small-net' is a 'r2' with \{'dropout': 0.0\}, not"):
+            start(SMALL.but(initial="small-net", **other), load("digits"))
+    with pytest.raises(ValueError, match="googlenet"):
+        start(SMALL.but(initial="imagenet"), load("digits"))
+
+
+def test_the_record_says_which_weights_it_started_from(tmp_path):
+    path = save_network("small-net", random_network(), run_of())
+    experiment = SMALL.but(initial="small-net")
+    write_run(train_run(experiment, device="cpu", progress=False), tmp_path / "runs")
+    run = read_run(experiment, "cpu", folder=tmp_path / "runs")
+    assert run.provenance["initial"] == hashlib.sha256(path.read_bytes()).hexdigest() == fingerprint("small-net")
+    assert "initial" not in train_run(SMALL, device="cpu", progress=False)["provenance"]
+
+
+def test_recorded_runs_started_from_the_network_that_is_kept_today(monkeypatch):
+    monkeypatch.undo()
+    for path in sorted((DATA / "runs").glob("c*/*.json")):
+        content = json.loads(path.read_text())
+        if initial := content["experiment"].get("initial"):
+            assert content["provenance"]["initial"] == fingerprint(initial), f"{path} started from another {initial}"
+
+
+# --- torchvision's GoogLeNet; its weights are stood in for by random ones. ---
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    whole = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False, transform_input=True)
+    for module in whole.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    path = tmp_path / "hub" / "checkpoints" / "googlenet-00000000.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(whole.state_dict(), path)
+    named = path.with_name(f"googlenet-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    path.rename(named)
+    monkeypatch.setattr(pretrained, "GOOGLENET_URL", named.as_uri())
+    return whole.eval(), named
+
+
+TINY = Experiment(
+    dataset="digits", model="googlenet", model_options={"side": 64}, train_size=20, batch_size=10, epochs=1
+)
+
+
+def test_googlenet_computes_what_torchvisions_does_with_its_own_normalisation(imagenet):
+    whole, _ = imagenet
+    data = load("digits")
+    model = start(TINY.but(initial="imagenet"), data).eval()
+    images = data.train.images[:3]
+    normalised = (images / 255 - data.mean.view(1, 3, 1, 1)) / data.std.view(1, 3, 1, 1)
+    preset = torchvision.models.GoogLeNet_Weights.DEFAULT.transforms()
+    reference = torchvision.transforms.functional.normalize(images / 255, preset.mean, preset.std)
+    reference = torch.nn.functional.interpolate(reference, size=64, mode="bilinear")
+    whole.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        torch.testing.assert_close(model[:-1](normalised), whole(reference), rtol=1e-3, atol=1e-3)
+        assert model(normalised).shape == (3, 10)
+
+
+def test_googlenet_can_be_fine_tuned(imagenet):
+    fitted = fit(TINY.but(initial="imagenet"), load("digits"), device="cpu", progress=False)
+    before = imagenet[0].state_dict()["conv1.conv.weight"]
+    after = fitted.model.body.state_dict()["conv1.conv.weight"]
+    assert fitted.diverged is None and not torch.equal(after, before) and (after - before).abs().max() < 0.1
+
+
+def test_weights_that_are_absent_or_wrong_say_what_to_do(imagenet, monkeypatch):
+    _, path = imagenet
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    with pytest.raises(DataError, match=r"is not torchvision's file.*remove it"):
+        start(TINY.but(initial="imagenet"), load("digits"))
+    path.unlink()
+    monkeypatch.setattr(pretrained, "GOOGLENET_URL", f"file:///nowhere/{path.name}")
+    with pytest.raises(DataMissing, match=r"could not be downloaded.*put googlenet-.*do without") as error:
+        start(TINY.but(initial="imagenet"), load("digits"))
+    assert "\n" not in str(error.value)
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    with pytest.raises(DataMissing, match="a rehearsal downloads no weights"):
+        start(TINY.but(initial="imagenet"), load("digits"))
+
+
+def test_a_wrong_download_is_not_kept(imagenet, tmp_path, monkeypatch):
+    _, path = imagenet
+    elsewhere = tmp_path / path.name
+    elsewhere.write_bytes(b"an error page")
+    path.unlink()
+    monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
+    with pytest.raises(DataMissing, match="invalid hash"):
+        start(TINY.but(initial="imagenet"), load("digits"))
+    assert list(path.parent.glob("googlenet*")) == []
+
+
+def test_a_good_download_is_kept_and_used(imagenet, tmp_path, monkeypatch):
+    whole, path = imagenet
+    elsewhere = path.rename(tmp_path / path.name)
+    monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
+    model = start(TINY.but(initial="imagenet"), load("digits"))
+    assert path.is_file() and torch.equal(model.body.conv1.conv.weight, whole.conv1.conv.weight)
+
+
+@pytest.mark.parametrize("side", [16, 1024, 64.0, True])
+def test_a_senseless_side_is_refused(side):
+    with pytest.raises(ValueError, match="side is"):
+        Experiment(model="googlenet", model_options={"side": side})
