@@ -42,6 +42,8 @@ EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an
 # eighth of the time of the larger nets, and from so many images on a GPU, where it saves most launches of any net.
 WORTH_COMPILING = {"cpu": 4e12, "cuda": 150_000}
+# What comes out slower on a CPU: R2's net, twice as wide, takes 109 s an epoch with max pools, and 77 s uncompiled.
+SLOWED_BY_COMPILING = nn.MaxPool2d
 # How often the loss is looked at for divergence: each look waits for a GPU to catch up.
 STEPS_BETWEEN_LOOKS = 100
 
@@ -127,15 +129,22 @@ class Trainer:
         self.average = moving_average(experiment, self.model)
 
         if compiled is None:
-            cost = sum(row["multiply_adds"] for row in layer_table(self.model, self.train.images.shape[1:]))
-            amount = experiment.epochs * len(self.train) * (cost if device.type == "cpu" else 1)
-            compiled = amount >= WORTH_COMPILING[device.type]
+            compiled = self._pays_to_compile()
         compiled = compiled and _can_compile(device)
         # On a GPU, "reduce-overhead" replays the step as one CUDA graph: these nets are launch-bound there.
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self.forward = torch.compile(self._forward, mode=mode) if compiled else self._forward
         self.fit = Fit(self.model, compiled=compiled)
         self.best: dict[str, Tensor] | None = None
+
+    def _pays_to_compile(self) -> bool:
+        """Return whether the run is long enough for torch.compile, and on a CPU of layers that it makes faster."""
+        images = self.experiment.epochs * len(self.train)
+        if self.device.type != "cpu":
+            return images >= WORTH_COMPILING[self.device.type]
+        cost = sum(row["multiply_adds"] for row in layer_table(self.model, self.train.images.shape[1:]))
+        slowed = any(isinstance(layer, SLOWED_BY_COMPILING) for layer in self.model.modules())
+        return images * cost >= WORTH_COMPILING["cpu"] and not slowed
 
     def _forward(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right.

@@ -407,3 +407,14 @@ def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from(loss
 def test_class_weights_without_images_are_refused():
     with pytest.raises(ValueError, match="needs the images"):
         criterion(Experiment(class_weights="balanced"), 3)
+
+
+@pytest.mark.parametrize(
+    ("model_options", "epochs", "pays"),
+    [({}, 2, False), ({}, 10_000, True), ({"pool": "max"}, 10_000, False)],
+)
+def test_on_a_cpu_long_runs_are_compiled_unless_a_layer_is_slowed_by_it(model_options, epochs, pays):
+    experiment = SMALL.but(model="r2", model_options=model_options, epochs=epochs, train_size=128)
+    trainer = Trainer(experiment, load("digits"), torch.device("cpu"), False)
+    # 11.4 million multiply-adds an image, 128 images: 4e12 is reached within 2,800 epochs.
+    assert trainer._pays_to_compile() is pays
