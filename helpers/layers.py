@@ -44,7 +44,7 @@ def latents(
         # A copy, as an in-place activation that follows would overwrite the output.
         return lambda module, inputs, output: kept[name].append(output.detach().clone())
 
-    with _evaluating(model), torch.no_grad(), contextlib.ExitStack() as hooks:
+    with evaluating(model), torch.no_grad(), contextlib.ExitStack() as hooks:
         for name in kept:
             hooks.callback(modules[name].register_forward_hook(keep(name)).remove)
         for batch in images.split(batch_size):
@@ -125,7 +125,7 @@ def _multiply_adds(module: nn.Module, output: torch.Tensor) -> int:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a net in evaluation mode and back; each layer's own mode, as some may be frozen on purpose."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -47,6 +47,7 @@ ORDER = (
     ("study",),
     ("evidence", "published", "quantities", "style", "tex"),
     ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results", "explorer", "latent_plots"),
+    ("cam", "ablation", "diagram", "corruptions", "budgets"),
     ("publish",),
     ("notebooks", "bench", "setup_colab"),
     ("report",),
