@@ -88,7 +88,7 @@ def measure() -> list[dict]:
     train(r2, SEEDS)
     train(r2, 0)
     epoch = statistics.median(r2.fit.history["seconds"])
-    theirs = published("airbench/94/seconds").value
+    theirs = published("Jordan2024/94/seconds").value
     return [
         row(name, statistics.mean(seconds), theirs, "seconds a training"),
         row("fast94 epoch of R2's net", epoch, HALF_A_SECOND, "seconds an epoch"),

@@ -1,4 +1,4 @@
-"""The figures of the published reports that the course starts from, read from data/published.json."""
+"""The figures that others published, of the reports that the course starts from and beyond: data/published.json."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Published:
 
     @property
     def report(self) -> str:
-        """Return the key of the report, R0 to R4, which is its key in the bibliography, too."""
+        """Return the key of the report, such as R0, which is its key in the bibliography, too."""
         return self.key.split("/", 1)[0]
 
 

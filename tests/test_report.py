@@ -170,7 +170,7 @@ def test_published_figures_keep_their_digits_and_their_units():
     assert published_for("R0/base", "validation_accuracy") is None
     with pytest.raises(KeyError, match="R4/parameters"):
         published("R4/none")
-    assert set(published_reports()) == {"R0", "R1", "R2", "R3", "R4"}
+    assert {"R0", "R1", "R2", "R3", "R4"} <= set(published_reports())
     for figure in published_figures().values():
         assert figure.unit != "percent" or 0 < figure.value < 100, figure
 
@@ -196,7 +196,7 @@ def test_every_notebook_has_its_section():
         assert rf"\input{{sections/{path.stem}}}" in text, f"{path.stem} has no section in the report"
 
 
-def test_all_five_reports_are_cited():
+def test_all_whose_figures_are_quoted_are_cited():
     prose = "\n".join(path.read_text() for path in report.texts())
     cited = {
         key.strip()
