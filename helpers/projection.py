@@ -101,17 +101,24 @@ def trustworthiness(X: np.ndarray, Y: np.ndarray, k: int = NEIGHBOURS, *, sample
     return float(sklearn_trustworthiness(X[chosen], Y[chosen], n_neighbors=k))
 
 
-def kl_divergence(X: np.ndarray, Y: np.ndarray, perplexity: float = 30, *, seed: int = 0) -> float:
+def kl_divergence(
+    X: np.ndarray, Y: np.ndarray, perplexity: float = 30, *, sample: int = 10_000, seed: int = 0
+) -> float:
     """Return the Kullback-Leibler divergence that t-SNE minimises, of Y as a picture of X at this perplexity.
 
     X is what was embedded: after the PCA, if there was one. The affinities in X are openTSNE's (a few neighbours of
-    each point); the sum over all pairs in Y is exact, where backends approximate it. Comparable across backends.
+    each point); the sum over all pairs in Y is exact up to ``sample`` points, and beyond the mean of so many points'
+    sums, where backends approximate each. Comparable across backends.
     """
     method = "exact" if len(X) < 5000 else "approx"
     P = PerplexityBasedNN(np.asarray(X, float), perplexity=perplexity, method=method, random_state=seed).P.tocoo()
     Y = np.asarray(Y, dtype=np.float64)
-    kernels = pairwise_distances_chunked(Y, metric="sqeuclidean", reduce_func=lambda D, _: (1 / (1 + D)).sum(axis=1))
-    total = sum(float(part.sum()) for part in kernels) - len(Y)  # a point is no pair with itself
+    asked = Y[_sample(len(Y), sample, seed)]
+    kernels = pairwise_distances_chunked(
+        asked, Y, metric="sqeuclidean", reduce_func=lambda D, _: (1 / (1 + D)).sum(axis=1)
+    )
+    # A point is no pair with itself.
+    total = (sum(float(part.sum()) for part in kernels) - len(asked)) * len(Y) / len(asked)
     kernel = 1 / (1 + ((Y[P.row] - Y[P.col]) ** 2).sum(axis=1))
     return float((P.data * np.log(P.data / (kernel / total), where=P.data > 0, out=np.zeros_like(P.data))).sum())
 

@@ -106,6 +106,7 @@ def test_the_divergence_is_that_of_the_definition_and_openTSNEs_own():
     # openTSNE's own figure takes the sum over pairs from its approximation, which is coarse for so few points.
     assert kl_divergence(X, Y, 15) == pytest.approx(made.kl_divergence, rel=0.05)
     assert kl_divergence(X, Y[::-1], 15) > 2 * kl_divergence(X, Y, 15)
+    assert kl_divergence(X, Y, 15, sample=150) == pytest.approx(kl_divergence(X, Y, 15), rel=0.05)
 
 
 def test_the_classifier_and_the_clusters_find_what_is_there_and_nothing_else(blobs, random):
