@@ -1,15 +1,12 @@
 """How fast, and how good, is t-SNE by each library that works here? All on the same latents of R2's net, N x 2048.
 
-"tsne opentsne 40000 seconds": ours against scikit-learn, which is run at 10,000 points at most; beyond, its seconds
-are extrapolated as N log N, and the name says so. Memory (the peak above what was in use before, in MiB; on a GPU, that
-of the GPU), KL divergence, trustworthiness and recall have scikit-learn's as baseline, beyond 10,000 openTSNE's.
+Every figure has scikit-learn's, of the same latents with the same parameters, as its baseline: seconds, memory (the
+peak above what was in use before, in MiB; on a GPU, that of the GPU), KL divergence, trustworthiness and recall.
 
 `make bench BENCH=tsne` measures 40,000 points; `python benchmarks/tsne.py 2000` prints the rows for 2,000.
 """
 
-import math
 import multiprocessing
-import resource
 import sys
 import tempfile
 import threading
@@ -28,14 +25,14 @@ from helpers.split_latents import split_latents
 from helpers.train import fit
 from helpers.tsne_backends import BACKENDS
 
-POINTS, REFERENCE_POINTS, LAYER = 40_000, 10_000, "flatten"
+POINTS, LAYER, REFERENCE = 40_000, "flatten", "sklearn"
 MEBIBYTE = 2**20
 
 
 def latents_of(n: int) -> np.ndarray:
     """Return the convolutional features of ``n`` training images after one epoch: float32 (n, 2048)."""
     data = load("cifar10")
-    model = fit(Experiment(model="r2", batch_size=64, epochs=1, precision="bf16"), data).model
+    model = fit(Experiment(model="r2", batch_size=64, epochs=1, precision="bf16"), data, progress=False).model
     return split_latents(model, subset(data.train, n), data.mean, data.std, LAYER)[LAYER]
 
 
@@ -56,20 +53,27 @@ class GpuPeak(threading.Thread):
             self.peak = max(self.peak, self.used() - self.before)
 
 
-def one(backend: str, path: str, n: int) -> dict[str, float]:
-    """Return the figures of one embedding of the first ``n`` latents in ``path``, made in this process alone."""
-    X = np.load(path)[:n]
+def resident(what: str) -> int:
+    """Return this process's memory in use ("VmRSS") or its peak ("VmHWM"), in bytes, as Linux has it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) * 1024
+
+
+def one(backend: str, path: str) -> dict[str, float]:
+    """Return the figures of one embedding of the latents in ``path``, made in this process alone."""
+    X = np.load(path)
     on_gpu = BACKENDS[backend].gpu
     # A first, small embedding loads and compiles what the library needs; nobody embeds only once.
     embed(X[:500], backend, iterations=250, verbose=False)
     watch = GpuPeak() if on_gpu else None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux; a peak, so this leaves out little
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
+    before = resident("VmRSS")
     if watch:
         watch.start()
     began = time.perf_counter()
     made = embed(X, backend)
     seconds = time.perf_counter() - began
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    peak = resident("VmHWM") - before
     if watch:
         watch.done.set()
         watch.join()
@@ -84,15 +88,15 @@ def one(backend: str, path: str, n: int) -> dict[str, float]:
     }
 
 
-def alone(backend: str, path: str, n: int) -> dict[str, float]:
+def alone(backend: str, path: str) -> dict[str, float]:
     """Return :func:`one` from a fresh process, whose memory no other backend has touched."""
-    print(f"  {backend}, {n:,} points ...", flush=True)
+    print(f"  {backend} ...", flush=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(one, backend, path, n).result()
+        return process.submit(one, backend, path).result()
 
 
-def rows(n: int, found: dict[str, dict[str, float]], reference: dict[str, float], seconds: float | None) -> list[dict]:
-    """Return the comparisons of all backends in ``found`` with ``reference``; ``seconds``: scikit-learn's, guessed."""
+def rows(n: int, found: dict[str, dict[str, float]]) -> list[dict]:
+    """Return the comparisons of all backends in ``found`` with the reference; a ratio above 1 speaks for them."""
     result = []
     for backend, ours in found.items():
         for figure, unit in (
@@ -102,18 +106,15 @@ def rows(n: int, found: dict[str, dict[str, float]], reference: dict[str, float]
             ("trustworthiness", ""),
             ("recall", ""),
         ):
-            guessed = figure == "seconds" and seconds is not None
-            if ours is reference and not guessed:
+            if backend == REFERENCE:
                 continue
-            baseline = seconds if guessed else reference[figure]
-            less_is_better = figure in ("seconds", "memory")
-            ratio = baseline / ours[figure] if less_is_better else ours[figure] / baseline
+            baseline, less_is_better = found[REFERENCE][figure], figure in ("seconds", "memory", "kl")
             result.append(
                 {
-                    "name": f"tsne {backend} {n} {figure}{' (extrapolated)' if guessed else ''}",
+                    "name": f"tsne {backend} {n} {figure}",
                     "ours": round(ours[figure], 4),
                     "baseline": round(baseline, 4),
-                    "ratio": round(ratio, 3),
+                    "ratio": round(baseline / ours[figure] if less_is_better else ours[figure] / baseline, 3),
                     "unit": unit,
                     "device": "cuda" if BACKENDS[backend].gpu else "cpu",
                     "threads": torch.get_num_threads(),
@@ -123,22 +124,15 @@ def rows(n: int, found: dict[str, dict[str, float]], reference: dict[str, float]
 
 
 def measure(n: int = POINTS) -> list[dict]:
-    """Return the comparisons at ``n`` points and, if that is beyond it, at REFERENCE_POINTS, with scikit-learn."""
+    """Return the comparisons at ``n`` points."""
     usable = [name for name, reason in available_backends().items() if reason is None]
     for name, reason in available_backends().items():
         if reason is not None:
             print(f"  without {name}: {reason}", flush=True)
-    small = min(n, REFERENCE_POINTS)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "latents.npy"))
         np.save(path, latents_of(n))
-        found = {name: alone(name, path, small) for name in usable}
-        result = rows(small, found, found["sklearn"], None)
-        if n > small:
-            guess = found["sklearn"]["seconds"] * n * math.log(n) / (small * math.log(small))
-            large = {name: alone(name, path, n) for name in usable if name != "sklearn"}
-            result += rows(n, large, large["opentsne"], guess)
-    return result
+        return rows(n, {name: alone(name, path) for name in usable})
 
 
 if __name__ == "__main__":

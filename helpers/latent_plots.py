@@ -114,11 +114,11 @@ def plot_film(
         ax.set_title(title, fontsize=7, color=GREY)
     for ax in axes[len(frames) :]:
         ax.axis("off")
-    colours = class_colours(classes)
-    if len(frames) < len(axes):  # the empty places hold the key to the colours
-        for i, name in enumerate(classes):
-            x, y = divmod(i, -(-len(classes) // 2))
-            axes[-1].text(0.02 + 0.52 * x, 0.92 - 0.2 * y, name, color=colours[name], fontsize=7, weight="bold")
+    empty = axes[len(frames) :][-2:]  # they hold the key to the colours
+    for i, (name, colour) in enumerate(class_colours(classes).items() if len(empty) else ()):
+        column, row = divmod(i, -(-len(classes) // len(empty)))
+        step = 0.95 / -(-len(classes) // len(empty))
+        empty[column].text(0.05, 0.95 - step * row, name, color=colour, fontsize=7, weight="bold", va="top")
     return drawing
 
 
