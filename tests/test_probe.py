@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from helpers.probe import linear_probe
+from helpers.data import load, subset
+from helpers.models import build
+from helpers.probe import linear_probe, probe_network
+from helpers.split_latents import split_latents
 
 
 def clouds(count, seed, noise=3.0):
@@ -41,3 +45,21 @@ def test_what_does_not_go_together_is_refused():
         linear_probe(x, y, validation, ())
     with pytest.raises(ValueError, match=r"30.*29|29.*30"):
         linear_probe(x, y[:-1], validation)
+
+
+def test_a_networks_probe_is_that_of_the_layer_which_validation_prefers():
+    torch.manual_seed(0)
+    data, model = load("digits"), build("r4").eval()
+    train, before = subset(data.train, 100), {name: value.clone() for name, value in model.state_dict().items()}
+    found = probe_network(model, data, train, ["fc2", "flatten"])
+    scores = {}
+    for layer in ("fc2", "flatten"):
+        x = [split_latents(model, s, data.mean, data.std, layer)[layer] for s in (train, data.validation, data.test)]
+        probe = linear_probe(x[0], train.labels.numpy(), (x[1], data.validation.labels.numpy()))
+        scores[layer] = probe.score(x[1], data.validation.labels), probe.score(x[2], data.test.labels), probe[-1].C
+    best = max(scores, key=lambda layer: scores[layer][0])
+    assert scores["fc2"][0] != scores["flatten"][0]
+    assert (found["layer"], found["validation"], found["test"], found["C"]) == (best, *scores[best])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match="no layer 'fc9'"):
+        probe_network(model, data, train, ["fc9"])
