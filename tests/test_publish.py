@@ -114,6 +114,16 @@ def test_latex_prints_special_characters_as_they_are():
         tex.escape("right ✓")
 
 
+def test_a_data_sets_name_with_options_is_printed_as_it_is_spelled():
+    name = "pacs:style?styles=art_painting,photo&balance=smallest"
+    printed = r"pacs:style?styles=art\_painting,photo\&balance=smallest"
+    assert tex.escape(name) == tex.markdown(name) == printed
+    assert tex.markdown(f"`{name}`") == rf"\texttt{{{printed}}}"
+    body = tex.tabular(pd.DataFrame({"data": [name]}, ["a_b"]))
+    assert rf"a\_b & {printed} \\" in body
+    assert name in tex.pipe_table(pd.DataFrame({"data": [name]}))
+
+
 def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
     content = pd.DataFrame(
         {
