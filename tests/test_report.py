@@ -7,7 +7,9 @@ import pytest
 from synthetic import synthetic_runs
 
 from helpers import publish, report, results, settings, style
+from helpers.experiment import Experiment
 from helpers.published import published, published_figures, published_for, published_reports
+from helpers.study import Study
 
 needs_latex = pytest.mark.skipif(
     not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="latexmk and pdflatex are not installed"
@@ -62,16 +64,15 @@ def test_measurements_can_be_quoted(folder):
 
 
 def test_every_study_that_lacks_a_record_is_left_out_and_nothing_is_trained():
-    class Unrecorded:
-        name, seeds = "new", range(6)
-
+    class Unrecorded(Study):
         def recorded_seeds(self, device):
             return [0] if device == "cpu" else []
 
-        def runs(self):
+        def runs(self, jobs=1):
             raise AssertionError("this would train")
 
-    assert results.recorded({"09_new": [Unrecorded()]}) == {}
+    new = Unrecorded("new", Experiment(), arms={"alone": {}})
+    assert results.recorded({"09_new": [new]}) == {}
 
 
 @pytest.mark.parametrize(
