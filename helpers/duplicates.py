@@ -1,8 +1,12 @@
 """The same picture twice: identical pixels, and copies that were re-encoded or resized."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from helpers.images import Picture, canonical_order
 
 # Two thumbnails are of one picture where 1 - (their correlation) is at most this. Measured on PACS: copies as JPEG
 # of quality 20 to 90, as WebP or GIF, resized to 32-227 pixels or squashed stay below 0.009; half the size and
@@ -14,6 +18,20 @@ TOLERANCE = 0.02
 # pixels themselves.
 FLAT = 1.0
 _ROWS = 1 << 25  # comparisons at a time: 128 MB
+
+
+def arranged(pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the canonical order of ``pictures`` of classes ``labels``, (N,), and what they hold in that order.
+
+    That is "images" uint8 (N, size, size, 3), "labels" uint8 (N,), "digests" uint64 (N,) and "groups" of copies (N,).
+    """
+    images, thumbnails = (np.stack([picture[part] for picture in pictures]) for part in (0, 1))
+    digests = np.array([picture.digest for picture in pictures], dtype=np.uint64)
+    classes = np.array(labels, dtype=np.uint8)
+    order = canonical_order(images, classes)
+    digests = digests[order]
+    groups = duplicate_groups(thumbnails[order], digests)
+    return order, {"images": images[order], "labels": classes[order], "digests": digests, "groups": groups}
 
 
 def duplicate_groups(thumbnails: np.ndarray, digests: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:

@@ -17,29 +17,12 @@ import numpy as np
 from PIL import Image
 
 from helpers.coordinates import quantised
-from helpers.files import atomic_write
 from helpers.style import class_colours
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 JPEG_QUALITY = 75
 # Browsers refuse larger pictures; so many 32 x 32 images are 260,000.
 LARGEST_SIDE = 16_384
-
-
-def write_explorer(
-    path: Path,
-    stages: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    *,
-    predictions: np.ndarray | None = None,
-    images: np.ndarray | None = None,
-    title: str = "Latent space",
-) -> Path:
-    """Write :func:`explorer_page` to ``path`` and return it: 5 bytes a point and stage, and 1 kB an image."""
-    page = explorer_page(stages, labels, classes, predictions=predictions, images=images, title=title)
-    atomic_write(Path(path), page)
-    return Path(path)
 
 
 def explorer_page(
@@ -51,7 +34,7 @@ def explorer_page(
     images: np.ndarray | None = None,
     title: str = "Latent space",
 ) -> str:
-    """Return the page as HTML.
+    """Return the page as HTML: 5 bytes a point and stage, and 1 kB an image.
 
     ``stages``: coordinates (N, 2) by the stage's name, of the same images in the same order; ``labels`` and
     ``predictions``: class numbers (N,); ``images``: uint8 (N, 3, H, H) or None, then the page has no pictures.

@@ -11,8 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers.cache import Arrays, cached_arrays
-from helpers.duplicates import duplicate_groups
-from helpers.images import DataError, DataMissing, canonical_order, read_picture
+from helpers.duplicates import arranged
+from helpers.images import DataError, DataMissing, read_picture
 from helpers.splits import balanced, grouped_split, share
 
 TEST_SHARE = 0.2
@@ -244,16 +244,11 @@ def _decode(listing: Listing, size: int) -> Arrays:
         for label, name in enumerate(listing.classes):
             if (split, label) not in found:
                 raise DataError(f"No readable image of {name} in {listing.folder} ({split}).")
-    pixels, thumbnails = (np.stack([p[part] for p in pictures]) for part in (0, 1))
-    digests = np.array([picture.digest for picture in pictures], dtype=np.uint64)
-    order = canonical_order(pixels, np.array(labels, dtype=np.uint8))
+    order, arrays = arranged(pictures, labels)
     return {
-        "images": pixels[order],
-        "labels": np.array(labels, dtype=np.uint8)[order],
+        **arrays,
         "splits": np.array(splits)[order],
         "names": np.array(names)[order],
-        "groups": duplicate_groups(thumbnails[order], digests[order]),
-        "digests": digests[order],
         "bad_names": np.array([item[0] for item in bad], dtype=str),
         "bad_classes": np.array([item[1] for item in bad], dtype=str),
         "bad_reasons": np.array([item[2] for item in bad], dtype=str),

@@ -96,14 +96,6 @@ def read_picture(file: Path | bytes, size: int = 32) -> Picture:
     return Picture(pixels, np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
 
 
-def read_fitted(path: Path, size: int = 32) -> np.ndarray:
-    """Return the pixels of :func:`read_picture`: uint8 (size, size, 3), RGB. Raises DataError, naming the file."""
-    try:
-        return read_picture(path, size).pixels
-    except DataError as error:
-        raise DataError(f"{path} is no readable image ({error})") from error
-
-
 def _upright(stream: BinaryIO, size: int) -> Image.Image:
     """Return the picture in RGB as it is meant to be looked at; a large JPEG at a fraction of its size."""
     stream.seek(0)

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from helpers.archives import archive_members, folder_members
 from helpers.cache import Arrays, cached_arrays
-from helpers.duplicates import duplicate_groups
-from helpers.images import DataError, DataMissing, canonical_order, read_picture
+from helpers.duplicates import arranged
+from helpers.images import DataError, DataMissing, read_picture
 from helpers.splits import balanced, grouped_split, share
 
 STYLES = ("art_painting", "cartoon", "photo", "sketch")
@@ -157,12 +157,8 @@ def _decode(copy: tuple[Path, ...], size: int) -> Arrays:
             f"{', '.join(path.name for path in copy)} has {found[wrong[0]]} pictures of {STYLES[style]}/"
             f"{CONTENTS[content]}; PACS has {expected[wrong[0]]}. Complete the copy, or remove it."
         )
-    pixels, thumbnails = (np.stack([picture[part] for picture in pictures]) for part in (0, 1))
-    digests = np.array([picture.digest for picture in pictures], dtype=np.uint64)
-    order = canonical_order(pixels, np.array(labels, dtype=np.uint8))
+    _, found_images = arranged(pictures, labels)
     return {
-        "images": pixels[order],
-        "labels": np.array(labels, dtype=np.uint8)[order],
-        "groups": duplicate_groups(thumbnails[order], digests[order]),
+        **{name: found_images[name] for name in ("images", "labels", "groups")},
         "source": np.array(", ".join(path.name for path in copy)),
     }

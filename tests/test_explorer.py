@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.explorer import explorer_page, write_explorer
+from helpers.explorer import explorer_page
+from helpers.files import atomic_write
 from helpers.style import class_colours
 
 CLASSES = ("cat", "dog", "ship")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def written(path, *content, **more):
+    """Return ``path``, at which the page now stands."""
+    atomic_write(path, explorer_page(*content, **more))
+    return path
 
 
 @pytest.fixture
@@ -78,7 +85,7 @@ def test_the_file_is_small_without_images(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(45_000) % 10
     stages = {name: random.normal(size=(45_000, 2)) for name in ("beginning", "middle", "end")}
-    path = write_explorer(tmp_path / "new" / "page.html", stages, labels, [str(i) for i in range(10)])
+    path = written(tmp_path / "new" / "page.html", stages, labels, [str(i) for i in range(10)])
     assert path.stat().st_size < 1_000_000
 
 
@@ -154,7 +161,7 @@ browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the
 @browser
 def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse(points, tmp_path):
     stages, labels, predictions, images = points
-    path = write_explorer(tmp_path / "page.html", stages, labels, CLASSES, predictions=predictions, images=images)
+    path = written(tmp_path / "page.html", stages, labels, CLASSES, predictions=predictions, images=images)
     notes = browse(
         path,
         """
@@ -193,7 +200,7 @@ def test_forty_five_thousand_points_are_drawn_and_found_at_once(tmp_path):
     labels = np.arange(45_000) % 10
     centres = random.uniform(-70, 70, (10, 2))
     Y = centres[labels] + random.normal(0, 10, (45_000, 2))
-    path = write_explorer(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)])
+    path = written(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)])
     notes = browse(
         path,
         """

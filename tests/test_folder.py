@@ -83,9 +83,9 @@ def test_a_picture_is_cropped_to_its_centre(pictures):
     pictures.mkdir()
     Image.fromarray(strip).save(pictures / "wide.png")
     # The interpolation looks a little beyond the crop, so the outermost pixels may hold some black.
-    inner = images.read_fitted(pictures / "wide.png", 32)[:, 2:-2]
+    inner = images.read_picture(pictures / "wide.png", 32).pixels[:, 2:-2]
     assert (inner == (10, 200, 30)).all()
-    assert images.read_fitted(pictures / "wide.png", 16).shape == (16, 16, 3)
+    assert images.read_picture(pictures / "wide.png", 16).pixels.shape == (16, 16, 3)
 
 
 def test_a_camera_rotation_is_applied(pictures):
@@ -95,7 +95,7 @@ def test_a_camera_rotation_is_applied(pictures):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     Image.fromarray(lying).save(pictures / "turned.png", exif=exif)
-    upright = images.read_fitted(pictures / "turned.png")
+    upright = images.read_picture(pictures / "turned.png").pixels
     assert (upright[:16] == 255).all() and (upright[16:] == 0).all()
 
 
@@ -103,7 +103,7 @@ def test_a_camera_rotation_is_applied(pictures):
 def test_every_colour_mode_becomes_rgb(pictures, mode):
     pictures.mkdir()
     Image.new("RGB", (50, 50), (255, 255, 255)).convert(mode).save(pictures / "picture.tiff")
-    pixels = images.read_fitted(pictures / "picture.tiff")
+    pixels = images.read_picture(pictures / "picture.tiff").pixels
     assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 and (pixels > 250).all()
 
 

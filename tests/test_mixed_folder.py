@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from helpers.data import DataError, load
 from helpers.digits import write_pictures
 from helpers.folder import list_pictures, scan
-from helpers.images import read_fitted, read_picture
+from helpers.images import read_picture
 
 PER_CLASS = 250
 CLASSES = ("Äpfel", "кошки", "犬", "plain")
@@ -160,7 +160,7 @@ def test_resize_and_crop_are_torchvisions(tmp_path, size):
     short = v2.Compose([v2.CenterCrop(min(size)), v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True)])
     picture = torch.from_numpy(np.array(scene(5, size))).permute(2, 0, 1)
     expected = short(picture).permute(1, 2, 0).numpy().astype(int)
-    assert np.abs(read_fitted(tmp_path / "picture.png") - expected).max() <= 3
+    assert np.abs(read_picture(tmp_path / "picture.png").pixels - expected).max() <= 3
 
 
 def test_a_huge_jpeg_is_shrunk_while_it_is_decoded_and_a_bomb_refused(tmp_path, monkeypatch):
