@@ -188,6 +188,7 @@ def r2(
     pool: str = "avg",
     blocks: str = "none",
     width: int = 1,
+    hidden: int = 512,
     whitened: bool = False,
 ) -> nn.Sequential:
     """Return R2's three-convolution net; the options are the choices that R2 compared.
@@ -197,14 +198,16 @@ def r2(
     ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
     ``blocks`` is ours: two more convolutions after the second and the third pool, in a row ("plain") or as what is
     added to their input ("residual"), which R2 argued about. ``width``, ours too, multiplies the convolutions'
-    channels 32-64-128; shapes below are those of width 1. ``whitened`` fixes the first convolution's filters at what
-    whitens the training pictures' patches (:mod:`helpers.whitening`).
+    channels 32-64-128, and ``hidden`` is the first fully connected layer's units; shapes below are those of the
+    defaults. ``whitened`` fixes the first convolution's filters at what whitens the training pictures' patches
+    (:mod:`helpers.whitening`).
     """
     k1, k2, k3 = three_kernels(kernels)
     bn, drop = switch("batch_norm", batch_norm), probability("dropout", dropout)
     act, halve = choice("activation", activation, ACTIVATIONS), choice("pool", pool, POOLS)
     wrap = choice("blocks", blocks, BLOCKS)
     c1, c2, c3 = (channels * whole("width", width) for channels in (32, 64, 128))
+    hidden = whole("hidden", hidden)
     first = Whitening if switch("whitened", whitened) else nn.Conv2d
 
     def block(channels: int) -> nn.Module | None:  # keeps (N, channels, H, W)
@@ -235,11 +238,11 @@ def r2(
         "block3": block(c3),
         f"block3_{activation}": act() if wrap else None,
         "flatten": nn.Flatten(),  # -> (N, 2048)
-        "fc1": nn.Linear(c3 * 4 * 4, 512),  # -> (N, 512)
-        "fc1_bn": nn.BatchNorm1d(512) if bn else None,
+        "fc1": nn.Linear(c3 * 4 * 4, hidden),  # -> (N, 512)
+        "fc1_bn": nn.BatchNorm1d(hidden) if bn else None,
         f"fc1_{activation}": act(),
         "fc1_dropout": nn.Dropout(drop) if drop else None,
-        "fc2": nn.Linear(512, 128),  # -> (N, 128)
+        "fc2": nn.Linear(hidden, 128),  # -> (N, 128)
         "fc2_bn": nn.BatchNorm1d(128) if bn else None,
         f"fc2_{activation}": act(),
         "fc2_dropout": nn.Dropout(drop) if drop else None,

@@ -171,6 +171,7 @@ VARIANTS = [
         + fc(512, 128)
         + fc(128, 10),
     ),
+    ("r2", {"hidden": 96}, PARAMETERS["r2"] - fc(2048, 512) - fc(512, 128) + fc(2048, 96) + fc(96, 128) - 2 * 416),
     ("r0-final", {"fc2": False}, 2_174 + 64 + 692_480 + 2_570),  # convolutions, batch norms, fc1, logits
 ]
 
@@ -346,6 +347,7 @@ def test_a_choice_can_be_checked_without_drawing_weights():
         ("r2", {"width": 0}, "width is 0.*at least 1"),
         ("r2", {"width": 1.5}, "whole number"),
         ("r2", {"width": True}, "whole number"),
+        ("r2", {"hidden": 0}, "hidden is 0.*at least 1"),
         ("r0-final", {"fc2": 0}, "fc2 is 0; choose True or False"),
         ("r0-final", {"fc2": "no"}, "True or False"),
         ("r0-final", {"blocks": "plain"}, "fc2=True"),
