@@ -226,7 +226,7 @@ def rehearsal(experiment: Experiment) -> Experiment:
     """Return the same experiment, tiny and on the embedded digits: what ``COURSE_SMOKE=1`` trains instead."""
     return experiment.but(
         dataset="digits",
-        train_size=256,
+        train_size=128,
         epochs=min(experiment.epochs, 2),
         batch_size=min(experiment.batch_size, 64),
     )

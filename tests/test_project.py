@@ -1,6 +1,7 @@
 """The project as a whole: what it installs, the order of its imports, its commands, its set-up in Colab."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -277,6 +278,24 @@ def test_benchmarks_keep_each_others_results(tmp_path):
         bench.run("c", folder=tmp_path, results=results)
     with pytest.raises(bench.BenchmarkFailed, match="expected"):
         bench.merge([], [{"name": "loop-a"}])
+
+
+def test_the_kept_comparisons_are_a_table(tmp_path):
+    row = {"name": "loop a", "ours": 3192.7, "baseline": 1025.1, "ratio": 3.1145, "unit": "images/s"}
+    row |= {"device": "cpu", "threads": 2}
+    results = tmp_path / "bench.json"
+    results.write_text(json.dumps([row, {**row, "name": "tsne b"}]))
+    assert bench.speed_table("loop", results=results).to_dict("index") == {
+        "loop a": {
+            "usual way": "1,025.1",
+            "here": "3,192.7",
+            "unit": "images/s",
+            "times as fast": "3.11",
+            "device": "cpu",
+        }
+    }
+    with pytest.raises(bench.BenchmarkFailed, match="called sofa or bed.*make bench"):
+        bench.speed_table("sofa", "bed", results=results)
 
 
 # --- Its set-up in Colab. ---
