@@ -83,8 +83,8 @@ def speed_table(*names: str, results: Path = RESULTS) -> pd.DataFrame:
     rows = [
         {
             "benchmark": row["name"],
-            "usual way": f"{row['baseline']:,.5g}",
-            "here": f"{row['ours']:,.5g}",
+            "usual way": _printed(row["baseline"]),
+            "here": _printed(row["ours"]),
             "unit": row["unit"],
             "times as fast": f"{row['ratio']:.2f}",
             "device": row["device"],
@@ -95,3 +95,7 @@ def speed_table(*names: str, results: Path = RESULTS) -> pd.DataFrame:
     if not rows:
         raise BenchmarkFailed(f"nothing measured is called {' or '.join(names)}; `make bench` measures")
     return pd.DataFrame(rows).set_index("benchmark")
+
+
+def _printed(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
