@@ -19,7 +19,7 @@ from helpers.study import Runs, Study
 ACCURACIES = {
     "validation (%)": "validation_accuracy",
     "test (%)": "test_accuracy",
-    "test, with mirroring (%)": "test_accuracy_tta",
+    "mirrored (%)": "test_accuracy_tta",
 }
 
 
@@ -105,6 +105,6 @@ def _theirs(prefix: str) -> dict[str, str]:
         "seeds": MISSING,
         "validation (%)": validation,
         "test (%)": printed("test-accuracy" if f"{prefix}/test-accuracy" in figures else "accuracy"),
-        "test, with mirroring (%)": MISSING,
+        "mirrored (%)": MISSING,
         "seconds": printed("seconds"),
     }
