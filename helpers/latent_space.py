@@ -85,6 +85,8 @@ def make_picture(
     start = {} if after is None else {"initialization": after.coordinates}
     if smoke():  # a rehearsal shows that it works, not what comes of it
         parameters["iterations"] = min(parameters.get("iterations", REHEARSED), REHEARSED)
+        if "perplexity" in parameters:  # its few pictures bear no large one
+            parameters["perplexity"] = min(parameters["perplexity"], (len(X) - 1) // 3)
     made = embed(X, **{"seed": run.seed, "verbose": False, **start, **parameters})
     Y = made.coordinates if after is None else align(made.coordinates, after.coordinates)
     labels = split.labels.cpu().numpy()
