@@ -14,7 +14,7 @@ from helpers.pretrained import load_network, save_network
 from helpers.published import published_figures
 from helpers.quantities import MISSING, plus_minus
 from helpers.run import Run, load_weights
-from helpers.study import Runs, Study
+from helpers.study import Study
 
 ACCURACIES = {
     "validation (%)": "validation_accuracy",
@@ -69,27 +69,30 @@ def _ours(studies: Sequence[Study]) -> dict[str, str]:
     study = recorded or studies[0]
     (experiment,) = study.arms.values()
     layers = layer_table(build(experiment.model, **experiment.model_options))
-    costs = {name: sum(row[name] for row in layers) for name in ("parameters", "multiply_adds")}
-    row = {"parameters": f"{costs['parameters']:,}", "multiply-adds": f"{costs['multiply_adds'] / 1e6:,.1f} M"}
+    row = {
+        "parameters": f"{sum(layer['parameters'] for layer in layers):,}",
+        "multiply-adds": f"{sum(layer['multiply_adds'] for layer in layers) / 1e6:,.1f} M",
+        "epochs": str(experiment.epochs),
+        "seeds": f"0 of {len(study.seeds)}",
+        **dict.fromkeys(ACCURACIES, MISSING),
+        "seconds": "waits for a GPU",
+    }
     if recorded is None:
-        waits = {"epochs": str(experiment.epochs), "seeds": f"0 of {len(study.seeds)}"}
-        return row | waits | dict.fromkeys(ACCURACIES, MISSING) | {"seconds": "waits for a GPU"}
-    runs: Runs = recorded.runs()
+        return row
+    runs = recorded.runs()
     for label, metric in ACCURACIES.items():
-        known = [100 * run.metrics[metric] for run in runs if metric in run.metrics]
-        row[label] = plus_minus(known, 2) if known else MISSING
+        if known := [100 * run.metrics[metric] for run in runs if metric in run.metrics]:
+            row[label] = plus_minus(known, 2)
     seconds = plus_minus([run.metrics["training_seconds"] for run in runs], 0)
-    middle = {"epochs": str(experiment.epochs), "seeds": str(len(runs.seeds))}
-    costs = {name: row[name] for name in ("parameters", "multiply-adds")}
-    return costs | middle | {name: row[name] for name in ACCURACIES} | {"seconds": f"{seconds} on {runs[0].device}"}
+    return row | {"seeds": str(len(runs.seeds)), "seconds": f"{seconds} on {runs[0].device}"}
 
 
 def _theirs(prefix: str) -> dict[str, str]:
     figures = published_figures()
 
-    def printed(quantity: str, form: str = "{}") -> str:
+    def printed(quantity: str) -> str:
         figure = figures.get(f"{prefix}/{quantity}")
-        return form.format(figure.text) if figure else MISSING
+        return figure.text if figure else MISSING
 
     parameters = figures.get(f"{prefix}/parameters")
     if not any(key.startswith(f"{prefix}/") for key in figures):
