@@ -25,6 +25,7 @@ from helpers.augment import augmentation
 from helpers.data import Dataset, Split
 from helpers.experiment import Experiment
 from helpers.layers import layer_table, structure_hash
+from helpers.precision import products
 from helpers.pretrained import start
 from helpers.recipe import (
     PER_STEP_SCHEDULES,
@@ -151,7 +152,8 @@ class Trainer:
 
         Where images are mixtures, ``others`` are the labels that the rest of each, beyond its ``share``, has.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.precision == "bf16"):
+        precision, kind = self.experiment.precision, self.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"), products(precision, self.device):
             logits = self.model(normalise(images, self.mean, self.std))
         logits = logits.float()
         loss = self.loss(logits, labels)

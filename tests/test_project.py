@@ -35,7 +35,7 @@ ORDER = (
     ("cifar10", "digits", "folder", "pacs"),
     ("dataset_name",),
     ("data", "augment", "numpy_cnn", "calibration", "tsne_backends", "baseline"),
-    ("layers", "model_parts", "embedding", "projection", "coordinates", "whitening", "muon"),
+    ("layers", "model_parts", "embedding", "projection", "coordinates", "whitening", "muon", "precision"),
     ("improved", "efficient"),
     ("models",),
     ("experiment",),
