@@ -1,8 +1,9 @@
 """What each of several changes is worth: alone on a base, and left out of all of them together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.evidence import Difference, Verdict, compare, interval
@@ -15,7 +16,7 @@ WITHOUT = "without "
 
 
 def added_alone(added: Runs, metric: str = METRIC, base: str = "base", everything: str = "all") -> Verdict:
-    """Return what each arm of ``added`` but ``everything`` gains over ``base``, over paired seeds."""
+    """Return what each arm of ``added`` but ``everything`` gains over ``base``."""
     return compare(added.only(*(arm for arm in added.arms if arm != everything)), metric, base)
 
 
@@ -30,7 +31,7 @@ def left_out(runs: Runs, metric: str = METRIC, everything: str = "all") -> Verdi
         raise ValueError(f"arm {other[0]!r} does not say what is left out: call it {WITHOUT + other[0]!r}")
     found = compare(runs, metric, everything)  # each arm against all: the loss with its sign turned
     turned = tuple(Difference(everything, d.a, -d.mean, -d.high, -d.low) for d in found.differences)
-    return Verdict(found.metric, found.seeds, found.level, turned)
+    return replace(found, differences=turned)
 
 
 def ablation_table(added: Runs, without: Runs, metric: str = METRIC) -> pd.DataFrame:
@@ -69,8 +70,8 @@ def plot_waterfall(added: Runs, without: Runs, metric: str = METRIC) -> Figure:
     """Return two panels over the same ideas, in percent and points.
 
     Left, the waterfall: from the base, each idea's mean gain alone, one on top of the other, down to their sum and to
-    what all of them reach together. Right: what is lost where an idea is left out. Thick bars are the 95 % interval of
-    one difference, thin ones those that hold for all differences together.
+    what all of them reach together. Right: what is lost where an idea is left out. Lines are intervals that hold
+    together for all differences of a panel.
     """
     scale, _ = scale_and_digits(metric)
     alone, missed = added_alone(added, metric), left_out(without, metric)
@@ -83,7 +84,7 @@ def plot_waterfall(added: Runs, without: Runs, metric: str = METRIC) -> Figure:
         end = total + scale * d.mean
         left.barh(row, end - total, left=total, color=RIGHT if d.mean > 0 else WRONG, height=0.55, alpha=0.75)
         left.plot([total] * 2, [row - 1, row], color=GREY, lw=0.6)
-        _whiskers(left, row, d, values[d.a] - values[d.b], scale, shift=total)
+        left.plot([total + scale * d.low, total + scale * d.high], [row] * 2, color=INK, lw=0.8)
         total = end
     last = len(ideas) + 1
     left.plot([total] * 2, [last - 1, last], color=GREY, lw=0.6)
@@ -91,10 +92,9 @@ def plot_waterfall(added: Runs, without: Runs, metric: str = METRIC) -> Figure:
     mean, low, high = interval(values["all"])
     left.plot([low, high], [last + 1] * 2, color=GREY, lw=2.5, alpha=0.6)
     left.plot([mean], [last + 1], "o", color=INK, ms=4)
-    others = scale * without.values(metric)
     for row, d in enumerate(missed.differences, start=1):
         right.plot([scale * d.mean], [row], "o", color=RIGHT if d.mean > 0 else WRONG, ms=4)
-        _whiskers(right, row, d, others[d.a] - others[d.b], scale)
+        right.plot([scale * d.low, scale * d.high], [row] * 2, color=INK, lw=0.8)
     right.axvline(0, color=INK, lw=0.8)
     names = ["base", *(idea.replace("_", " ") for idea in ideas), "sum of the gains", "all together"]
     left.set_yticks(range(len(names)), names)
@@ -106,10 +106,3 @@ def plot_waterfall(added: Runs, without: Runs, metric: str = METRIC) -> Figure:
         ax.grid(axis="y", color=PALE, lw=0.4)
         ax.tick_params(axis="y", length=0)
     return figure
-
-
-def _whiskers(ax: Axes, row: int, d: Difference, seeds: pd.Series, scale: float, shift: float = 0.0) -> None:
-    """Draw both intervals of a difference, from ``shift`` on."""
-    _, low, high = interval(seeds)
-    ax.plot([shift + scale * d.low, shift + scale * d.high], [row] * 2, color=INK, lw=0.6)
-    ax.plot([shift + low, shift + high], [row] * 2, color=GREY, lw=2.5, alpha=0.6, zorder=1.5)

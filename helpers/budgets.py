@@ -12,7 +12,7 @@ from helpers.layers import layer_table
 from helpers.models import build
 from helpers.pretrained import load_network, save_network
 from helpers.published import published_figures
-from helpers.quantities import MISSING, plus_minus
+from helpers.quantities import MISSING, arm_plus_minus, plus_minus
 from helpers.run import Run, load_weights
 from helpers.study import Study
 
@@ -81,8 +81,8 @@ def _ours(studies: Sequence[Study]) -> dict[str, str]:
         return row
     runs = recorded.runs()
     for label, metric in ACCURACIES.items():
-        if known := [100 * run.metrics[metric] for run in runs if metric in run.metrics]:
-            row[label] = plus_minus(known, 2)
+        if all(metric in run.metrics for run in runs):
+            row[label] = arm_plus_minus(runs, metric)
     seconds = plus_minus([run.metrics["training_seconds"] for run in runs], 0)
     return row | {"seeds": str(len(runs.seeds)), "seconds": f"{seconds} on {runs[0].device}"}
 

@@ -1,16 +1,34 @@
-"""What the runs allow one to say: intervals and verdicts, computed, never asserted."""
+"""What the runs allow one to say: one rule for every comparison of the course, fixed before the results are seen.
+
+Arms are compared by the means of their seeds. With three seeds an arm's own variance is a poor guide, so it is
+moderated: drawn towards what the arms of its study have in common, as limma does for genes (Smyth, 2004). All
+comparisons of a question are one family. Its critical value is that of the largest of its t statistics where nothing
+differs, simulated with variances that scatter as those of the record do; so the intervals of a family hold together.
+Arms share their seeds, but are not compared in pairs: over the record, seeds hardly move arms up and down together.
+
+Readings of the *same* runs, such as two epochs of one training, do go together: :func:`compare_within`. A run that
+gives every picture one class has collapsed: it is counted, and not averaged.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import digamma
 
+from helpers.run import Run
 from helpers.study import Runs
 
 LEVEL = 0.95
+# How alike the variances of a study's arms are: log variances scatter as if each were known from so many degrees of
+# freedom. The record's own estimate is about 5; fewer are safer (:mod:`helpers.error_rate` measures what that costs).
+PRIOR_DF = 3
+# How many families in which nothing differs are simulated for a critical value, and from which random numbers.
+FAMILIES, SIMULATION_SEED = 50_000, 1
 # Figures where less is better.
 LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
 # Shares of images, which are told in percent, and their differences in points.
@@ -33,9 +51,34 @@ def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, floa
     return float(mean), float(low), float(high)
 
 
+def arm_interval(runs: Sequence[Run], metric: str, level: float = LEVEL) -> tuple[float, float, float]:
+    """Return mean, lower and upper end of the interval of ``metric`` over the runs of one arm, one a seed.
+
+    A test accuracy's interval also covers which pictures happen to be in the test set: both half-widths are added as
+    lengths at a right angle. It is about networks and pictures like these, not about these pictures alone.
+    """
+    mean, low, high = interval([run.metrics[metric] for run in runs], level)
+    if metric != "test_accuracy":
+        return mean, low, high
+    pictures = stats.norm.ppf((1 + level) / 2) * np.sqrt(_picture_variance(runs))
+    half = float(np.hypot(high - mean, pictures))
+    return mean, mean - half, mean + half
+
+
+def _picture_variance(runs: Sequence[Run], others: Sequence[Run] = ()) -> float:
+    """Return the variance that the choice of test pictures gives the mean accuracy of ``runs``, or of its difference.
+
+    With ``others``, of the difference from theirs: arms see the same pictures, and tend to fail on the same ones.
+    """
+    share = np.mean([run.right("test") for run in runs], axis=0)  # (pictures,): by how many seeds each is recognised
+    if others:
+        share = share - np.mean([run.right("test") for run in others], axis=0)
+    return float(share.var(ddof=1) / share.size)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """Arm ``a`` against arm ``b``: the mean of the paired differences a - b, and its interval."""
+    """Arm ``a`` against arm ``b``: the difference of their means, a - b, and its interval; NaN without a run left."""
 
     a: str
     b: str
@@ -48,25 +91,75 @@ class Difference:
         """Return whether the interval leaves out zero."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def above(self) -> bool:
+        """Return whether a is separably above b."""
+        return self.low > 0
+
+    @property
+    def below(self) -> bool:
+        """Return whether a is separably below b."""
+        return self.high < 0
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """All differences that a study set out to judge, with intervals that hold together at ``level``."""
+    """One family: all differences that answer a question, with intervals that hold together at ``level``.
+
+    ``collapsed`` says for each arm that lost runs how many of how many gave every picture one class.
+    """
 
     metric: str
     seeds: int
     level: float
     differences: tuple[Difference, ...]
+    collapsed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Return the verdict in words, one line per pair of arms."""
-        return "\n".join(self.sentence(difference) for difference in self.differences)
+        """Return the verdict in words, one line per pair of arms, and how large the family is."""
+        lines = [self.sentence(difference) for difference in self.differences]
+        lines += [
+            f"{arm}: {lost} of {of} runs collapsed and are left out" for arm, (lost, of) in self.collapsed.items()
+        ]
+        return "\n".join(lines + ([self.family] if len(self.differences) > 1 else []))
+
+    def __getitem__(self, arm: str) -> Difference:
+        """Return the difference of ``arm`` from the arm that it is compared with.
+
+        Raises:
+            KeyError: no difference, or more than one, begins with that arm.
+        """
+        found = [d for d in self.differences if d.a == arm]
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} comparisons begin with {arm!r}; they are: {', '.join(self.names)}")
+        return found[0]
+
+    @property
+    def names(self) -> list[str]:
+        """Return what each difference is of."""
+        return [f"{d.a} against {d.b}" for d in self.differences]
+
+    @property
+    def family(self) -> str:
+        """Return in words what holds together."""
+        return f"{len(self.differences)} comparisons, {self.seeds} seeds an arm; the intervals hold together"
+
+    @property
+    def scale_and_unit(self) -> tuple[float, str]:
+        """Return by what a difference is multiplied when it is shown, and its unit: shares are told in points."""
+        return (100, " points") if self.metric.endswith(SHARES) else (1, "")
+
+    def amount(self, d: Difference, digits: int = 1) -> str:
+        """Return a difference with its interval, as a text quotes it: "+5.7 points [3.1, 8.3]"."""
+        scale, unit = self.scale_and_unit
+        return f"{scale * d.mean:+.{digits}f}{unit} [{scale * d.low:.{digits}f}, {scale * d.high:.{digits}f}]"
 
     def sentence(self, d: Difference) -> str:
         """Return one difference in words; accuracies and calibration errors in percentage points."""
-        points = self.metric.endswith(SHARES)
-        scale, unit = (100, " points") if points else (1, "")
+        scale, unit = self.scale_and_unit
         low, high, size = scale * d.low, scale * d.high, scale * abs(d.mean)
+        if np.isnan(d.mean):
+            return f"{d.a} and {d.b}: no comparison, since all runs of an arm collapsed"
         if d.low == d.high == 0:
             return f"{d.a} and {d.b}: equal in each of {self.seeds} seeds"
         if not d.separable:
@@ -81,38 +174,75 @@ class Verdict:
 
 
 def compare(runs: Runs, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL) -> Verdict:
-    """Return the paired differences of ``metric`` between arms, with simultaneous intervals.
+    """Return the differences of ``metric`` between arms as one family, by the rule of this module.
 
-    Runs with the same seed share split, order and, where shapes allow, initial weights, so the differences of each
-    pair of arms are taken seed by seed, and Student's t interval is put on their mean. With m pairs the level of
-    each is 1 - (1 - level) / m (Bonferroni), so that all of them hold together at ``level``. ``against`` names an
-    arm to which the others are compared, or for each of several arms the one that it is compared to, as along a path
-    of changes; either is fixed before the results are seen. Without it every pair counts.
+    ``against`` names an arm to which the others are compared, or for each of several arms the one that it is compared
+    to, as along a path of changes; either is fixed before the results are seen. Without it every pair counts. Intervals
+    of a test accuracy also cover which pictures are in the test set.
 
     Raises:
         ValueError: an unknown arm or figure, fewer than two arms or seeds, an arm against itself.
     """
-    return compare_values(runs.values(metric), metric, against, level)
+    values, by_arm = runs.values(metric), runs.by_arm()
+    collapsed = {arm: np.array([run.collapsed for run in several]) for arm, several in by_arm.items()}
+    for arm, lost in collapsed.items():
+        values.loc[lost, arm] = np.nan
+    pictures = None
+    if metric == "test_accuracy":
+        kept = {arm: [r for r in several if not r.collapsed] for arm, several in by_arm.items()}
+        pairs = [(a, b) for a, b in _pairs(values, metric, against) if kept[a] and kept[b]]
+        pictures = {(a, b): _picture_variance(kept[a], kept[b]) for a, b in pairs}
+    found = compare_values(values, metric, against, level, pictures)
+    counts = {arm: (int(lost.sum()), lost.size) for arm, lost in collapsed.items() if lost.any()}
+    return Verdict(found.metric, found.seeds, found.level, found.differences, counts)
 
 
 def compare_values(
+    values: pd.DataFrame,
+    metric: str,
+    against: str | Mapping[str, str] | None = None,
+    level: float = LEVEL,
+    pictures: Mapping[tuple[str, str], float] | None = None,
+) -> Verdict:
+    """Return :func:`compare` for figures worked out from the runs of several arms.
+
+    ``values`` has a row per seed, a column per arm, and NaN where a run is left out. ``pictures`` may give, for a pair
+    of arms, a known variance of its difference that comes on top of the seeds'.
+    """
+    pairs = _pairs(values, metric, against)
+    counts = values.notna().sum()
+    told = [(a, b) for a, b in pairs if counts[a] and counts[b]]
+    means, variances = values.mean(), moderated(values)
+    at = {arm: i for i, arm in enumerate(values.columns)}
+    # Arms without a run are no part of the family.
+    arms = [arm for arm in values.columns if counts[arm]]
+    place = {arm: i for i, arm in enumerate(arms)}
+    limit = critical_value(tuple(int(counts[arm]) for arm in arms), tuple((place[a], place[b]) for a, b in told), level)
+    normal = stats.norm.ppf(1 - (1 - level) / (2 * len(told))) if told else 0.0
+    differences = []
+    for a, b in pairs:
+        if (a, b) not in told:
+            differences.append(Difference(a, b, np.nan, -np.inf, np.inf))
+            continue
+        mean = float(means[a] - means[b])
+        seeds = variances[at[a]] / counts[a] + variances[at[b]] / counts[b]
+        half = float(np.hypot(limit * np.sqrt(seeds), normal * np.sqrt((pictures or {}).get((a, b), 0.0))))
+        if values[a].equals(values[b].set_axis(values[a].index)):  # one and the same outcome, seed for seed
+            half = 0.0
+        differences.append(Difference(a, b, mean, mean - half, mean + half))
+    return Verdict(metric, len(values), level, tuple(differences))
+
+
+def compare_within(
     values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL
 ) -> Verdict:
-    """Return :func:`compare` for figures worked out from the runs: ``values`` has a row per seed, a column per arm."""
-    named = [] if against is None else [against] if isinstance(against, str) else [*against, *against.values()]
-    if unknown := [arm for arm in named if arm not in values.columns]:
-        raise ValueError(f"against={unknown[0]!r} is no arm; the arms are: {', '.join(values.columns)}")
-    if len(values.columns) < 2 or len(values) < 2:
-        raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
-    if against is None:
-        ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
-        pairs = list(itertools.combinations(ordered, 2))
-    elif isinstance(against, str):
-        pairs = [(arm, against) for arm in values.columns if arm != against]
-    else:
-        pairs = list(against.items())
-        if not pairs or any(a == b for a, b in pairs):
-            raise ValueError(f"against={dict(against)!r}: give at least one pair of two different arms")
+    """Return the differences between several readings of the same runs, such as of two epochs or two layers.
+
+    ``values`` has a row per run and a column per reading. What a run is better at in one reading, it mostly is in the
+    other, so differences are taken run by run, each with Student's t interval, and with m of them each at the level
+    1 - (1 - level) / m (Bonferroni), so that all hold together.
+    """
+    pairs = _pairs(values, metric, against)
     each = 1 - (1 - level) / len(pairs)
     differences = [Difference(a, b, *interval((values[a] - values[b]).to_numpy(), each)) for a, b in pairs]
     return Verdict(metric, len(values), level, tuple(differences))
@@ -121,3 +251,73 @@ def compare_values(
 def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | Mapping[str, str] | None = None) -> Verdict:
     """Return :func:`compare` at the course's level; printed, it is the verdict in words."""
     return compare(runs, metric, against)
+
+
+def _pairs(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """Return which columns are compared with which, or say what is wrong with the question."""
+    named = [] if against is None else [against] if isinstance(against, str) else [*against, *against.values()]
+    if unknown := [arm for arm in named if arm not in values.columns]:
+        raise ValueError(f"against={unknown[0]!r} is no arm; the arms are: {', '.join(values.columns)}")
+    if len(values.columns) < 2 or len(values) < 2:
+        raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
+    if against is None:
+        ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
+        return list(itertools.combinations(ordered, 2))
+    if isinstance(against, str):
+        return [(arm, against) for arm in values.columns if arm != against]
+    if not against or any(a == b for a, b in against.items()):
+        raise ValueError(f"against={dict(against)!r}: give at least one pair of two different arms")
+    return list(against.items())
+
+
+def moderated(values: pd.DataFrame) -> np.ndarray:
+    """Return the moderated variance of each column of ``values`` (seeds, arms), whose NaN are left out."""
+    free = np.maximum(values.notna().sum().to_numpy() - 1, 0)
+    return moderate(values.var(ddof=1).fillna(0).to_numpy()[None], free)[0]
+
+
+def moderate(variances: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Return ``variances`` (families, arms), each drawn towards its family's common one, (families, arms).
+
+    ``free`` (arms,) are their degrees of freedom. The common variance comes from the mean of the logarithms, freed of
+    their bias; the weights are ``free`` and ``PRIOR_DF`` (Smyth, 2004, eq. 3 and section 6.2, with a fixed prior).
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(variances)
+    told = np.isfinite(logs) & (free > 0)  # an arm of one run, or of equal ones, says nothing of the scatter
+    halves = np.maximum(free, 1) / 2
+    unbiased = np.where(told, logs - digamma(halves) + np.log(halves), 0).sum(1) / np.maximum(told.sum(1), 1)
+    common = np.exp(unbiased + digamma(PRIOR_DF / 2) - np.log(PRIOR_DF / 2)) * told.any(1)
+    return (PRIOR_DF * common[:, None] + free * variances) / (PRIOR_DF + free)
+
+
+@lru_cache
+def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...], level: float = LEVEL) -> float:
+    """Return how large the largest |t| of a family gets by chance, in all but 1 - ``level`` of all families.
+
+    ``runs`` is the number of runs of each arm, ``pairs`` which arms are compared. Simulated: equal means, variances
+    that scatter about a common one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
+    """
+    if not pairs:
+        return 0.0
+    rng, size = np.random.default_rng(SIMULATION_SEED), (FAMILIES, len(runs))
+    scatter = PRIOR_DF / rng.chisquare(PRIOR_DF, size)
+    return float(np.quantile(largest_t(rng, scatter, runs, pairs), level))
+
+
+def largest_t(
+    rng: np.random.Generator, scatter: np.ndarray, runs: Sequence[int], pairs: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """Return the largest |t| of each of many families in which no arm differs, (families,).
+
+    ``scatter`` (families, arms) are the true variances, ``runs`` and ``pairs`` as in :func:`critical_value`.
+    """
+    counts = np.asarray(runs)
+    free = counts - 1
+    seen = scatter * np.where(free > 0, rng.chisquare(np.maximum(free, 1), scatter.shape) / np.maximum(free, 1), 0)
+    means = rng.standard_normal(scatter.shape) * np.sqrt(scatter / counts)
+    errors = moderate(seen, free) / counts
+    largest = np.zeros(len(scatter))
+    for a, b in pairs:
+        np.maximum(largest, np.abs(means[:, a] - means[:, b]) / np.sqrt(errors[:, a] + errors[:, b]), out=largest)
+    return largest

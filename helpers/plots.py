@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.published import published_for
-from helpers.quantities import mean_and_half, metric_label, plus_minus, scale_and_digits
+from helpers.quantities import arm_mean_and_half, arm_plus_minus, mean_and_half, metric_label, scale_and_digits
 from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, arm_styles, class_colours, new_figure, styled
@@ -114,19 +114,18 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
     the same name is marked with a diamond.
     """
-    values = runs.values(metric)
-    scale, digits = scale_and_digits(metric)
-    styles = arm_styles(list(values))
+    by_arm, (scale, _) = runs.by_arm(), scale_and_digits(metric)
+    styles = arm_styles(list(by_arm))
     figure = new_figure(0.75 + 0.36 * len(styles))
     ax = figure.subplots()
     marked = False
     for row, (arm, (colour, _)) in enumerate(styles.items()):
-        seeds = scale * values[arm].to_numpy()
-        mean, half = mean_and_half(seeds)
+        seeds = [scale * run.metrics[metric] for run in by_arm[arm]]
+        mean, half = arm_mean_and_half(by_arm[arm], metric)
         ax.plot(seeds, np.full(len(seeds), row), "o", color=colour, mfc="white", ms=4.5, mew=0.9, alpha=0.9)
         ax.plot([mean - half, mean + half], [row - 0.28] * 2, color=colour, lw=2.5, solid_capstyle="butt")
         ax.plot([mean] * 2, [row - 0.42, row + 0.14], color=colour, lw=1.2)
-        text = plus_minus(seeds, digits)
+        text = arm_plus_minus(by_arm[arm], metric)
         ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
         if mark := published and arm in published and published_for(published[arm], metric):
             ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from helpers.tex import markdown, pipe_table, tabular
 _NAME = re.compile(r"\d\d-[a-z0-9-]+")
 # Pixels per inch at which a notebook shows a figure; the file has more, for fine screens.
 SHOWN_PER_INCH = 110
+# How a text's file says of each fact that it rests on whether the record bears it out.
+HOLDS, FAILS = "holds", "DOES NOT HOLD"
 
 
 def _check_name(name: str) -> None:
@@ -125,15 +127,37 @@ def sentence(name: str, text: object) -> None:
 
     Writes NAME.tex to report/generated/texts, if it changed; several lines become a list there.
     """
+    _keep_text(name, text, [])
+    print(str(text).strip())
+
+
+def takeaway(name: str, text: str, *, rests_on: Mapping[str, bool]) -> None:
+    """Print the sentence that a reader should take home, and keep it for the report with the facts that it rests on.
+
+    ``rests_on`` says in words what must hold for the sentence to be true, each with whether it does by the record, such
+    as ``{"batch norm above base": steps["batch norm"].above}``. Where one does not, the text is shown all the same,
+    after a line that says so; a test of the project then fails, and a person has to write another sentence.
+
+    Raises:
+        ValueError: the sentence rests on nothing.
+    """
+    if not rests_on:
+        raise ValueError(f"takeaway {name}: name the facts of the record that it rests on")
+    for fact in (fact for fact, holds in rests_on.items() if not holds):
+        print(f"The record does not bear this out: {fact}.")
+    _keep_text(name, text, [f"{HOLDS if holds else FAILS}: {fact}" for fact, holds in rests_on.items()])
+    print(text.strip())
+
+
+def _keep_text(name: str, text: object, comments: Sequence[str]) -> None:
     _check_name(name)
     lines = str(text).strip().splitlines()
     written = "\n".join(markdown(line) for line in lines)
     if len(lines) > 1:
         items = "\n".join(rf"  \item {markdown(line)}" for line in lines)
         written = "\\begin{itemize}\n" + items + "\n\\end{itemize}"
-    head = f"% Written by notebook {name[:2]}; change it there."
-    write_if_changed(generated_folder() / "texts" / f"{name}.tex", f"{head}\n{written}%\n")
-    print(str(text).strip())
+    head = "".join(f"% {line}\n" for line in (f"Written by notebook {name[:2]}; change it there.", *comments))
+    write_if_changed(generated_folder() / "texts" / f"{name}.tex", f"{head}{written}%\n")
 
 
 def measured(name: str, compute: Callable[[], Any], *, of: Mapping[str, Any] | None = None) -> Any:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from helpers.evidence import SHARES, interval
+from helpers.evidence import SHARES, arm_interval, interval
+from helpers.run import Run
 
 MISSING = "–"
 
@@ -42,10 +43,37 @@ def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
 
 def plus_minus(values: Sequence[float], digits: int) -> str:
     """Return "mean ± half-width" of the 95 % interval over independent values; below two, the mean."""
-    mean, half = mean_and_half(values)
+    return _plus_minus(*mean_and_half(values), digits)
+
+
+def _plus_minus(mean: float, half: float, digits: int) -> str:
     if not math.isfinite(mean):
         return MISSING
     return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
+
+
+def arm_mean_and_half(runs: Sequence[Run], metric: str) -> tuple[float, float]:
+    """Return mean and half-width of a final figure over the runs of one arm, in the unit in which it is shown.
+
+    Runs that collapsed are left out; NaN where nothing is left, or one run alone, which has no half-width. The interval
+    of a test accuracy covers seeds and pictures.
+    """
+    kept, scale = [run for run in runs if not run.collapsed], scale_and_digits(metric)[0]
+    if len(kept) < 2:
+        return (scale * kept[0].metrics[metric] if kept else math.nan), math.nan
+    mean, low, high = arm_interval(kept, metric)
+    return scale * mean, scale * (high - low) / 2
+
+
+def arm_plus_minus(runs: Sequence[Run], metric: str) -> str:
+    """Return :func:`arm_mean_and_half` as "mean ± half-width"."""
+    return _plus_minus(*arm_mean_and_half(runs, metric), scale_and_digits(metric)[1])
+
+
+def seeds_text(runs: Sequence[Run]) -> str:
+    """Return how many runs an arm has, and how many of them collapsed: "3", or "3 (1 collapsed)"."""
+    lost = sum(run.collapsed for run in runs)
+    return f"{len(runs)}" + (f" ({lost} collapsed)" if lost else "")
 
 
 def span(values: Iterable[float]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from helpers.error_rate import error_rates
 from helpers.files import write_if_changed
 from helpers.publish import table_tex
 from helpers.results import Studies, data_table, environments_table, numbers, recorded, studies_table
@@ -50,15 +51,20 @@ class ReportError(RuntimeError):
 
 
 def write_numbers(studies: Studies | None = None) -> Path:
-    """Return the path of numbers.tex, written, with the tables of the appendix, from all declared studies' records."""
+    """Return the path of numbers.tex, written, with the tables of the appendix, from all declared studies' records.
+
+    Only numbers that the report quotes are written there.
+    """
     if studies is None:
         from helpers.notebooks import studies_by_notebook
 
         studies = studies_by_notebook()
-    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(studies).items())]
+    found = recorded(studies)
+    error_rates({name: runs for name, (_, runs) in found.items()})  # measured, and so among the numbers
+    quoted = {_full(*use) for path in texts() for use in _USE.findall(path.read_text())}
+    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(studies).items()) if key in quoted]
     path = generated_folder() / "numbers.tex"
     write_if_changed(path, "% Written by helpers/report.py from data/runs.\n" + "\n".join(lines) + "\n")
-    found = recorded(studies)
     appendix = {
         "studies": (studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
         "environments": (environments_table(found), "On what the runs were recorded."),

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.evidence import LEVEL, verdict
+from helpers.evidence import LEVEL
 from helpers.published import published_figures
-from helpers.quantities import mean_and_half, scale_and_digits
+from helpers.quantities import arm_mean_and_half, scale_and_digits
 from helpers.run import Run
 from helpers.settings import runs_folder
 from helpers.study import Runs, Study, seconds_recorded
@@ -80,14 +80,14 @@ def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:
         for arm, several in by_arm.items():
             for key, text in _figure(metric, several):
                 yield f"{slug(arm)}/{slug(metric)}/{key}", text
-        if metric.endswith("accuracy") and len(by_arm) > 1 and len(runs.seeds) > 1:
-            yield f"verdict/{slug(metric)}", "; ".join(map(escape, str(verdict(runs, metric)).splitlines()))
 
 
 def _figure(metric: str, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     """Yield mean, half-width, low, high, n and pm of a figure over the seeds of one arm."""
-    scale, digits = scale_and_digits(metric)
-    mean, half = mean_and_half([scale * run.metrics[metric] for run in runs])
+    _, digits = scale_and_digits(metric)
+    mean, half = arm_mean_and_half(runs, metric)
+    if mean != mean:
+        return
     yield "n", number(len(runs))
     yield "mean", number(mean, digits)
     if half == half:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from helpers.experiment import Experiment
@@ -109,6 +110,25 @@ class Run:
             split: (unpack(kept["labels"]), unpack(kept["confidence"]) / 255)
             for split, kept in self.content.get("predictions", {}).items()
         }
+
+    @property
+    def collapsed(self) -> bool:
+        """Return whether training ended in a network that gives every picture one class, or in no finite loss."""
+        return bool(self.diverged) or np.count_nonzero(self.confusion["train"].sum(axis=0)) == 1
+
+    def right(self, split: str) -> np.ndarray:
+        """Return which pictures of a split whose predictions were kept, (N,) bool, the network recognises.
+
+        Raises:
+            ValueError: no predictions of that split were kept, or its pictures do not lie class by class.
+        """
+        if split not in self.predictions:
+            raise ValueError(f"run {self.content['key']} kept no predictions of {split!r}, only a flagship's test ones")
+        guesses, matrix = self.predictions[split][0], self.confusion[split]
+        labels = np.repeat(np.arange(len(matrix)), matrix.sum(axis=1))  # data sets lie class by class
+        if not np.array_equal(confusion_matrix(labels, guesses, labels=range(len(matrix))), matrix):
+            raise ValueError(f"run {self.content['key']}: the pictures of {split!r} do not lie class by class")
+        return labels == guesses
 
     def classwise(self, split: str) -> np.ndarray:
         """Return the accuracy of each class (K,) on "train", "validation" or, for flagship runs, "test"."""

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from helpers.curves import label_ends, log_axis
 from helpers.experiment import Experiment
-from helpers.quantities import mean_and_half, metric_label, percent, plus_minus, scale_and_digits
+from helpers.quantities import arm_mean_and_half, mean_and_half, metric_label, percent, plus_minus, scale_and_digits
 from helpers.run import Run
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, arm_styles, new_figure, styled
@@ -46,7 +46,7 @@ def _places(runs: Runs, choice: Choice, lines: Choice | None) -> dict[str, dict[
 
 
 def _broke_down(run: Run, metric: str) -> bool:
-    return run.diverged is not None or not isfinite(run.metrics[metric])
+    return run.collapsed or not isfinite(run.metrics[metric])
 
 
 @styled
@@ -64,7 +64,7 @@ def plot_sweep(
     ``choice`` is a field of the experiment or a function of it that returns a number, ``lines`` a field or a
     function whose values split the arms into lines. ``published`` holds published numbers by value of the choice,
     in the unit of the axis (percent for accuracies). The x axis is logarithmic where positive values span more than
-    a factor of 10. Runs that diverged are crosses at the bottom and belong to no mean.
+    a factor of 10. Runs that collapsed or diverged are crosses at the bottom and belong to no mean.
 
     Raises:
         ValueError: a value is no number, two arms fall on one place, or ``label`` is missing for a lambda.
@@ -86,9 +86,10 @@ def plot_sweep(
         xs = back(forward(np.array(list(line))) + (i - (len(places) - 1) / 2) * 0.012 * span)
         figures = []
         for x, arm in zip(xs, line.values(), strict=True):
-            kept = [scale * run.metrics[metric] for run in by_arm[arm] if not _broke_down(run, metric)]
+            whole = [run for run in by_arm[arm] if not _broke_down(run, metric)]
+            kept = [scale * run.metrics[metric] for run in whole]
             ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
-            figures.append(mean_and_half(kept) if kept else (np.nan, np.nan))
+            figures.append(arm_mean_and_half(whole, metric))
             if lost := len(by_arm[arm]) - len(kept):
                 _mark_diverged(ax, x, i, f"{lost} of {len(by_arm[arm])}", colour)
         means, halves = np.array(figures).T
@@ -146,7 +147,7 @@ def _explain(figure: Figure, ax: Axes, published: bool, diverged: bool) -> None:
     if published:
         ax.plot([], [], "D", color=INK, ms=4, label="published")
     if diverged:
-        ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="seeds that diverged")
+        ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="runs that collapsed")
     figure.legend(loc="outside upper left", ncols=4, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
 
 
@@ -157,16 +158,18 @@ def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
     Raises:
         ValueError: some runs have no such figure.
     """
-    values = runs.values(metric) * scale_and_digits(metric)[0]
-    styles = arm_styles(list(values))
-    first = {arm: several[0] for arm, several in runs.by_arm().items()}
+    runs.values(metric)  # refuses a figure that some runs lack
+    by_arm = runs.by_arm()
+    styles = arm_styles(list(by_arm))
+    first = {arm: several[0] for arm, several in by_arm.items()}
     costs = {
         "Parameters": {arm: run.metrics["parameters"] for arm, run in first.items()},
         "Multiply-adds per image": {
             arm: sum(row["multiply_adds"] for row in run.structure) for arm, run in first.items()
         },
     }
-    points = {arm: mean_and_half(values[arm].dropna()) for arm in values if values[arm].notna().any()}
+    points = {arm: arm_mean_and_half(several, metric) for arm, several in by_arm.items()}
+    points = {arm: point for arm, point in points.items() if isfinite(point[0])}
     figure = new_figure(3.0)
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (name, cost) in zip(axes, costs.items(), strict=True):

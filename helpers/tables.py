@@ -7,7 +7,7 @@ import pandas as pd
 
 from helpers.evidence import LEVEL, interval
 from helpers.published import published_figures, published_for
-from helpers.quantities import MISSING, metric_label, plus_minus, scale_and_digits, span
+from helpers.quantities import MISSING, arm_plus_minus, metric_label, plus_minus, scale_and_digits, seeds_text, span
 from helpers.study import Runs
 
 FINAL_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
@@ -85,11 +85,10 @@ def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataF
     """Return final figures of each arm, mean ± half-width of the 95 % interval; by default all accuracies."""
     if metrics is None:
         metrics = [m for m in FINAL_ACCURACIES if all(m in run.metrics for run in runs)]
-    columns = {"seeds": [str(len(seeds)) for seeds in runs.by_arm().values()]}
+    by_arm = runs.by_arm()
+    columns = {"seeds": [seeds_text(seeds) for seeds in by_arm.values()]}
     for metric in metrics:
-        scale, digits = scale_and_digits(metric)
-        values = runs.values(metric) * scale
-        columns[metric_label(metric)] = [plus_minus(values[arm], digits) for arm in values]
+        columns[metric_label(metric)] = [arm_plus_minus(seeds, metric) for seeds in by_arm.values()]
     return pd.DataFrame(columns, index=runs.arms)
 
 

@@ -21,8 +21,13 @@ ANATOMY = (
     "Exercises",
     "What next",
 )
-# Only these notebooks read the test set, through flagship runs; 01 may show how large it is.
-FLAGSHIP, SIZES = ("02_", "03_", "11_", "13_"), ("01_",)
+# The test set is read at the end of final runs alone. These notebooks are about final networks; those repeat a published
+# table of test accuracies, and read it in cells tagged "published", beside the published figures; 01 shows how large it
+# is. No other notebook touches it, and every choice is made on validation.
+FINAL, BESIDE, SIZES = ("02_", "03_", "11_", "13_"), ("04_", "07_", "09_", "10_"), ("01_",)
+# A difference in a finding: so many points, and the interval that it has to carry.
+POINTS = re.compile(r"[+-]?\d+(?:\.\d+)? points(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
+UNTOLD = ("not separable", "cannot be told", "cannot tell")
 LONG, TOO_LONG = 12, 25
 PERSONAL_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|media|content|opt|srv|work)/\w|\b[A-Z]:\\\w")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
@@ -33,6 +38,7 @@ def notebook_problems(path: Path) -> list[str]:
     """Return every breach of the notebook contracts in ``path``."""
     notebook = read(path)
     found = [*_frame_problems(path, notebook), *_anatomy_problems(notebook)]
+    found += [*_finding_problems(notebook), *_family_problems(notebook)]
     for position, cell in code_cells(notebook):
         found += [f"cell {position}: {problem}" for problem in _cell_problems(path, cell)]
     return [f"{path.name}, {problem}" for problem in found]
@@ -77,6 +83,40 @@ def _anatomy_problems(notebook) -> Iterator[str]:
         place = later[0] + 1
 
 
+def _finding_problems(notebook) -> Iterator[str]:
+    """Yield what a finding, which README repeats, says without evidence."""
+    for position, cell in code_cells(notebook):
+        if "finding" not in tags(cell):
+            continue
+        if "takeaway(" not in cell.source:
+            yield f"cell {position}: a finding is told by takeaway(..., rests_on=...), which names its facts"
+        told = "".join(output.get("text", "") for output in cell.outputs)
+        if "does not bear this out" in told:
+            yield f"cell {position}: the record does not bear the finding out"
+        for sentence in re.split(r"(?<=[.:;]) ", told):
+            for match in POINTS.finditer(sentence):
+                if match[1] is None:
+                    yield f"cell {position}: {match[0]!r} has no interval behind it"
+                elif float(match[1]) <= 0 <= float(match[2]) and not any(word in sentence for word in UNTOLD):
+                    yield f"cell {position}: {match[0]!r} is told as a difference, and is not separable"
+
+
+def _family_problems(notebook) -> Iterator[str]:
+    """Yield the studies that are judged twice by one figure: a contrast must not have two intervals."""
+    judged = {}
+    for position, cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) in ("verdict", "compare") and node.args):
+                continue
+            given = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "metric")]
+            metric = ast.unparse(given[0]) if given else "'validation_accuracy'"
+            runs = ast.unparse(node.args[0]).split(".")[0]
+            if (runs, metric) in judged:
+                first = judged[runs, metric]
+                yield f"cells {first} and {position} judge {runs} by {metric}: one question, one family"
+            judged[runs, metric] = position
+
+
 def tags(cell) -> set[str]:
     """Return the tags of a cell."""
     return set(cell.metadata.get("tags", []))
@@ -99,21 +139,23 @@ def _cell_problems(path: Path, cell) -> Iterator[str]:
     imports = any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body)
     if imports and not tags(cell) & {"imports", "setup"}:
         yield "imports outside the import cell"
-    yield from _source_problems(path, source, tree)
+    yield from _source_problems(path, cell, tree)
     yield from _output_problems(cell)
 
 
-def _source_problems(path: Path, source: str, tree: ast.AST) -> Iterator[str]:
-    may_flag, may_size = path.name.startswith(FLAGSHIP), path.name.startswith(SIZES)
+def _source_problems(path: Path, cell, tree: ast.AST) -> Iterator[str]:
+    source, final, beside = cell.source, path.name.startswith(FINAL), path.name.startswith(BESIDE)
+    may_flag = final or (beside and "study" in tags(cell))
+    may_read = final or path.name.startswith(SIZES) or (beside and "published" in tags(cell))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             yield "import *"
         if isinstance(node, ast.keyword) and node.arg == "flagship" and not may_flag:
-            yield "flagship= is for 02, 03, 11 and 13 alone"
-        if isinstance(node, ast.Attribute) and node.attr == "test" and not (may_flag or may_size):
+            yield "flagship= is for final runs: in 02, 03, 11, 13, and in study cells of 04, 07, 09, 10"
+        if isinstance(node, ast.Attribute) and node.attr == "test" and not may_read:
             yield "reads the test split"
         named = isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if named and re.match(r"test(_\w+)?$", node.value) and not (may_flag or may_size):
+        if named and re.match(r"test(_\w+)?$", node.value) and not may_read:
             yield f"reads the test split ({node.value!r})"
     if "COURSE_SMOKE" in source or re.search(r"\bsmoke\(", source):
         yield "asks whether this is a rehearsal; no notebook may"

@@ -1,4 +1,4 @@
-"""Verdicts in pairs, along a path of changes, and on figures worked out from the runs, against SciPy."""
+"""The rule of evidence against SciPy: its variances, its critical values, its errors, and what it says in words."""
 
 from types import SimpleNamespace
 
@@ -7,26 +7,173 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.evidence import compare, compare_values, verdict
+from helpers import evidence
+from helpers.error_rate import family_error
+from helpers.evidence import (
+    arm_interval,
+    compare,
+    compare_values,
+    compare_within,
+    critical_value,
+    interval,
+    moderate,
+    moderated,
+    verdict,
+)
 from helpers.quantities import metric_label, scale_and_digits
 from helpers.study import Runs
+
+# So many prior degrees of freedom that all arms have one variance, and so many runs that it is known.
+ALIKE, KNOWN = 1e7, 20_000
 
 
 def values(columns: int = 3, seeds: int = 5) -> pd.DataFrame:
     rng = np.random.default_rng(1)
-    shared = rng.normal(0.7, 0.05, (seeds, 1))  # what the seeds of all arms have in common
+    shared = rng.normal(0.7, 0.05, (seeds, 1))  # what the seeds of all readings have in common
     arms = shared + rng.normal(0, 0.002, (seeds, columns)) + 0.01 * np.arange(columns)
     return pd.DataFrame(arms, columns=list("abc")[:columns])
 
 
-def test_derived_figures_are_compared_in_pairs_of_seeds():
+# --- Variances. ---
+
+
+def test_the_common_variance_is_the_one_that_the_arms_were_drawn_with():
+    rng, free = np.random.default_rng(0), np.full(20_000, 2)
+    scatter = 0.04 * evidence.PRIOR_DF / rng.chisquare(evidence.PRIOR_DF, (1, free.size))
+    found = moderate(scatter * rng.chisquare(2, scatter.shape) / 2, free)
+    # A variance of nought is drawn all the way to what the common one and its weight make of it.
+    prior = evidence.PRIOR_DF
+    assert found.min() * (prior + 2) / prior == pytest.approx(0.04, rel=0.05)
+
+
+def test_many_seeds_leave_an_arm_its_own_variance_and_few_draw_it_to_the_others():
+    rng = np.random.default_rng(3)
+    many = pd.DataFrame(rng.normal(0, [1, 1, 1, 5], (4_000, 4)))
+    assert moderated(many) == pytest.approx(many.var(ddof=1).to_numpy(), rel=0.01)
+    few = many.head(3)
+    own, drawn = few.var(ddof=1), moderated(few)
+    assert (np.ptp(np.log(drawn)) < np.ptp(np.log(own))) and np.argmax(drawn) == np.argmax(own)
+
+
+def test_arms_without_any_scatter_have_no_variance():
+    assert moderated(pd.DataFrame(np.ones((3, 2)))).tolist() == [0, 0]
+
+
+# --- Critical values. ---
+
+
+@pytest.mark.parametrize("others", [1, 3, 8])
+def test_with_a_known_variance_the_critical_value_is_dunnetts(others, monkeypatch):
+    monkeypatch.setattr(evidence, "PRIOR_DF", ALIKE)
+    pairs = tuple((arm, 0) for arm in range(1, others + 1))
+    found = critical_value.__wrapped__((KNOWN,) * (others + 1), pairs)
+    alike = np.full((others, others), 0.5) + 0.5 * np.eye(others)  # all share the first arm
+    inside = stats.multivariate_normal(cov=alike).cdf(
+        np.full(others, found), lower_limit=np.full(others, -found), rng=np.random.default_rng(0)
+    )
+    assert inside == pytest.approx(0.95, abs=0.004)
+
+
+def test_with_many_runs_an_interval_is_welchs():
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"a": rng.normal(0, 1, KNOWN), "b": rng.normal(0.1, 3, KNOWN)})
+    (found,) = compare_values(table, "validation_loss", against="a").differences
+    oracle = stats.ttest_ind(table["b"], table["a"], equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.001)
+
+
+def test_more_comparisons_and_fewer_seeds_ask_for_more():
+    one = critical_value((3, 3), ((1, 0),))
+    assert critical_value((3, 3, 3), ((1, 0), (2, 0))) > one > critical_value((6, 6), ((1, 0),))
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_families_without_a_difference_are_called_different_in_five_of_a_hundred(seeds):
+    rng = np.random.default_rng(5)
+    rates = [
+        family_error(evidence.PRIOR_DF / rng.chisquare(evidence.PRIOR_DF, 7), seeds, start, 200) for start in range(60)
+    ]
+    assert np.mean(rates) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / (60 * 200)) + 0.005)
+
+
+def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
+    monkeypatch.setattr("helpers.error_rate.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
+    assert family_error(np.ones(7), 3) > 0.1
+
+
+# --- Comparisons. ---
+
+
+def runs_of(table: pd.DataFrame, collapsed: tuple = ()) -> Runs:
+    found = [
+        SimpleNamespace(
+            arm=arm,
+            seed=seed,
+            device="cpu",
+            metrics={"validation_accuracy": value},
+            collapsed=(arm, seed) in collapsed,
+        )
+        for arm, column in table.items()
+        for seed, value in column.items()
+    ]
+    return Runs(SimpleNamespace(name="fake"), found)
+
+
+NOISE = pd.DataFrame(np.random.default_rng(7).normal(0.6, 0.05, (5, 4)), columns=list("abcd"))
+
+
+def test_each_arm_against_its_own_other():
+    steps = {"b": "a", "c": "b", "d": "b"}
+    found = verdict(runs_of(NOISE), against=steps)
+    assert [(d.a, d.b) for d in found.differences] == list(steps.items())
+    limit, own = critical_value((5,) * 4, ((1, 0), (2, 1), (3, 1))), moderated(NOISE)
+    for d in found.differences:
+        assert d.mean == pytest.approx((NOISE[d.a] - NOISE[d.b]).mean())
+        half = limit * np.sqrt(sum(own["abcd".index(arm)] for arm in (d.a, d.b)) / 5)
+        assert (d.high - d.low) / 2 == pytest.approx(half)
+    assert found["c"] == found.differences[1]
+    with pytest.raises(KeyError, match="0 comparisons begin with 'a'"):
+        found["a"]
+
+
+def test_an_arm_far_away_is_found_and_one_alike_is_not():
+    table = NOISE.assign(far=NOISE["a"] + 0.5, d=NOISE["a"].to_numpy()[::-1])
+    found = verdict(runs_of(table), against="a")
+    assert found["far"].above and not found["far"].below and not found["d"].separable
+
+
+def test_one_arm_for_all_is_the_mapping_written_out():
+    written_out = {"b": "a", "c": "a", "d": "a"}
+    assert verdict(runs_of(NOISE), against="a") == verdict(runs_of(NOISE), against=written_out)
+
+
+def test_collapsed_runs_are_counted_and_not_averaged():
+    table = NOISE.copy()
+    table.loc[2, "b"] = table.loc[:, "c"] = 0.1
+    lost = (("b", 2), *(("c", seed) for seed in range(5)))
+    found = verdict(runs_of(table, lost), against="a")
+    assert found["b"].mean == pytest.approx(NOISE["b"].drop(2).mean() - NOISE["a"].mean())
+    assert found.collapsed == {"b": (1, 5), "c": (5, 5)}
+    assert not found["c"].separable and "all runs of an arm collapsed" in found.sentence(found["c"])
+    assert "b: 1 of 5 runs collapsed and are left out" in str(found)
+    # The lost arm is no part of the family.
+    alone = verdict(runs_of(table.drop(columns="c"), lost[:1]), against="a")
+    assert (alone["b"].low, alone["d"].high) == pytest.approx((found["b"].low, found["d"].high))
+
+
+def test_a_family_in_which_everything_collapsed_says_nothing():
+    lost = tuple((arm, seed) for arm in "abcd" for seed in range(5))
+    assert not any(d.separable for d in verdict(runs_of(NOISE, lost), against="a").differences)
+
+
+def test_readings_of_the_same_runs_are_compared_in_pairs():
     table = values()
-    found = compare_values(table, "validation_accuracy", against="a")
-    level = 1 - 0.05 / 2  # two pairs that hold together
+    found = compare_within(table, "validation_accuracy", against="a")
     for difference, arm in zip(found.differences, "bc", strict=True):
-        expected = stats.ttest_rel(table[arm], table["a"]).confidence_interval(level)
+        expected = stats.ttest_rel(table[arm], table["a"]).confidence_interval(1 - 0.05 / 2)  # two hold together
         assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
     assert found.differences[1].separable and str(found).splitlines()[1].startswith("c above a by ")
+    assert str(found).splitlines()[-1] == "2 comparisons, 5 seeds an arm; the intervals hold together"
 
 
 def test_a_calibration_error_is_told_in_points_and_less_is_better():
@@ -34,21 +181,9 @@ def test_a_calibration_error_is_told_in_points_and_less_is_better():
     found = compare_values(table, "validation_calibration_error")
     assert str(found).startswith("boasts above knows by 8.00 points")
     assert found.differences[0].a == "knows"  # the better arm comes first
+    assert found.amount(found.differences[0]).startswith("-8.0 points [-")
     assert scale_and_digits("validation_calibration_error") == (100, 2)
     assert metric_label("validation_calibration_error") == "Validation calibration error (%)"
-
-
-@pytest.mark.parametrize(
-    ("table", "against", "words"),
-    [
-        (values(1), None, "two arms and two seeds, got 1 and 5"),
-        (values(2, 1), None, "two arms and two seeds, got 2 and 1"),
-        (values(), "z", "against='z' is no arm; the arms are: a, b, c"),
-    ],
-)
-def test_too_little_is_refused(table, against, words):
-    with pytest.raises(ValueError, match=words):
-        compare_values(table, "validation_accuracy", against)
 
 
 def test_arms_that_are_equal_in_every_seed_are_called_so():
@@ -57,51 +192,67 @@ def test_arms_that_are_equal_in_every_seed_are_called_so():
     assert str(compare_values(table, "validation_accuracy")) == "a and b: equal in each of 5 seeds"
 
 
-NOISE = np.random.default_rng(7).normal(0.6, 0.05, (4, 5))
-
-
-@pytest.fixture
-def runs():
-    """Return four arms of five seeds, with accuracies of which SciPy knows the intervals."""
-    found = [
-        SimpleNamespace(arm=arm, seed=seed, device="cpu", metrics={"validation_accuracy": NOISE[i, seed]})
-        for i, arm in enumerate("abcd")
-        for seed in range(5)
-    ]
-    return Runs(SimpleNamespace(name="fake"), found)
-
-
-def test_each_arm_against_its_own_other(runs):
-    steps = {"b": "a", "c": "b", "d": "b"}
-    found = verdict(runs, against=steps).differences
-    assert [(d.a, d.b) for d in found] == list(steps.items())
-    for difference in found:
-        a, b = (NOISE["abcd".index(arm)] for arm in (difference.a, difference.b))
-        oracle = stats.ttest_rel(a, b).confidence_interval(1 - 0.05 / 3)  # three pairs share the level
-        assert (difference.low, difference.high) == pytest.approx((oracle.low, oracle.high))
-        assert difference.mean == pytest.approx((a - b).mean())
-
-
-def test_one_arm_for_all_is_the_mapping_written_out(runs):
-    written_out = {"b": "a", "c": "a", "d": "a"}
-    assert verdict(runs, against="a") == verdict(runs, against=written_out)
-
-
-def test_a_single_pair_has_the_whole_level(runs):
-    alone = compare(runs, "validation_accuracy", {"c": "d"}).differences[0]
-    oracle = stats.ttest_rel(NOISE[2], NOISE[3]).confidence_interval(0.95)
-    assert (alone.low, alone.high) == pytest.approx((oracle.low, oracle.high))
-
-
 @pytest.mark.parametrize(
-    ("against", "complaint"),
+    ("table", "against", "words"),
     [
-        ({"b": "z"}, "'z' is no arm"),
-        ({"z": "a"}, "'z' is no arm"),
-        ({"b": "b"}, "two different arms"),
-        ({}, "at least one pair"),
+        (values(1), None, "two arms and two seeds, got 1 and 5"),
+        (values(2, 1), None, "two arms and two seeds, got 2 and 1"),
+        (values(), "z", "against='z' is no arm; the arms are: a, b, c"),
+        (values(), {"b": "z"}, "'z' is no arm"),
+        (values(), {"z": "a"}, "'z' is no arm"),
+        (values(), {"b": "b"}, "two different arms"),
+        (values(), {}, "at least one pair"),
     ],
 )
-def test_senseless_pairs_are_refused(runs, against, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        verdict(runs, against=against)
+def test_senseless_questions_are_refused(table, against, words):
+    for function in (compare_values, compare_within):
+        with pytest.raises(ValueError, match=words):
+            function(table, "validation_accuracy", against)
+
+
+# --- Test accuracies: seeds and pictures. ---
+
+
+def runs_tested(arm: str, right: np.ndarray) -> list[SimpleNamespace]:
+    """Return runs that recognise the pictures of a row each of ``right`` (seeds, pictures)."""
+    return [
+        SimpleNamespace(
+            arm=arm,
+            seed=seed,
+            device="cpu",
+            collapsed=False,
+            metrics={"test_accuracy": row.mean()},
+            right=lambda split, row=row: row,
+        )
+        for seed, row in enumerate(right)
+    ]
+
+
+def answers(rng: np.random.Generator, ease: np.ndarray, seeds: int) -> np.ndarray:
+    return rng.random((seeds, ease.size)) < ease
+
+
+def test_a_test_accuracys_interval_covers_seeds_and_pictures():
+    rng = np.random.default_rng(0)
+    right = answers(rng, rng.beta(4, 1, 2_000), 3)
+    mean, low, high = arm_interval(runs_tested("a", right), "test_accuracy")
+    _, _, seeds = interval(right.mean(axis=1))
+    chosen = [right[:, rng.integers(0, 2_000, 2_000)].mean() for _ in range(4_000)]  # other pictures
+    assert mean == pytest.approx(right.mean())
+    assert high - mean == pytest.approx(np.hypot(seeds - mean, 1.96 * np.std(chosen)), rel=0.03)
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_two_networks_that_fail_on_the_same_pictures_are_told_apart_better():
+    rng = np.random.default_rng(1)
+    ease = rng.beta(0.4, 0.1, 3_000)  # most pictures are easy, or hard, for everyone
+    a, b = answers(rng, ease, 3), answers(rng, ease, 3)
+    together = compare(Runs(None, runs_tested("a", a) + runs_tested("b", b)), "test_accuracy", "a").differences[0]
+    apart = compare(
+        Runs(None, runs_tested("a", a) + runs_tested("b", b[:, rng.permutation(3_000)])), "test_accuracy", "a"
+    )
+    assert together.high - together.low < apart.differences[0].high - apart.differences[0].low
+    seeds_alone = compare_values(
+        pd.DataFrame({"a": a.mean(axis=1), "b": b.mean(axis=1)}), "test_accuracy", "a"
+    ).differences[0]
+    assert together.high - together.low > seeds_alone.high - seeds_alone.low
