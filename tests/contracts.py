@@ -21,9 +21,9 @@ ANATOMY = (
     "Exercises",
     "What next",
 )
-# The test set is read at the end of final runs alone. These notebooks are about final networks; those repeat a published
-# table of test accuracies, and read it in cells tagged "published", beside the published figures; 01 shows how large it
-# is. No other notebook touches it, and every choice is made on validation.
+# The test set is read at the end of final runs alone. FINAL notebooks are about final networks; those of BESIDE repeat
+# a published table of test accuracies, and read it in cells tagged "published", beside the published figures; 01 shows
+# how large it is. No other notebook touches it, and every choice is made on validation.
 FINAL, BESIDE, SIZES = ("02_", "03_", "11_", "13_"), ("04_", "07_", "09_", "10_"), ("01_",)
 # A difference in a finding: so many points, and the interval that it has to carry.
 POINTS = re.compile(r"[+-]?\d+(?:\.\d+)? points(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
