@@ -153,7 +153,7 @@ def test_tables_give_means_with_half_widths():
     half = values.std(ddof=1) / np.sqrt(3) * 4.302652729911275  # Student's t, 97.5 %, two degrees of freedom
     both = comparison_table(runs, PUBLISHED)
     assert both.loc["R4", ("Test accuracy (%)", "ours")] == f"{values.mean():.2f} ± {half:.2f}"
-    assert both.loc["R4", ("Test accuracy (%)", "published")] == "64.57"
+    assert both.loc["R4", ("Test accuracy (%)", "published")] == "64.57 [60.7, 68.2]"
     assert comparison_table(runs, {}).loc["R4", ("Test accuracy (%)", "published")] == "–"
     assert arms_table(runs).loc["R2", "parameters"] == "81,574"
 
@@ -162,15 +162,3 @@ def test_a_lone_seed_has_no_interval():
     runs = synthetic_runs(seeds=1)
     assert "±" not in "".join(accuracy_table(runs).iloc[:, 1])
     assert published_verdict(runs, PUBLISHED) == ""
-
-
-def test_the_verdict_against_a_published_figure_follows_the_interval():
-    runs = synthetic_runs()
-    mean = 100 * runs.values("test_accuracy")["R4"].mean()
-    said = published_verdict(runs, PUBLISHED).splitlines()
-    assert len(said) == 3 and f"mean test accuracy {mean:.2f} % over 3 seeds" in said[2]
-    for line in said:
-        low, high = map(float, line.split("[")[1].split("]")[0].split(","))
-        theirs = float(line.split("published ")[1].removesuffix(" %"))
-        word = "above" if low > theirs else "below" if high < theirs else "not separable from"
-        assert f"{word} the published" in line
