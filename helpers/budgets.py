@@ -29,7 +29,7 @@ def budget_table(ours: Mapping[str, Sequence[Study]], published: Mapping[str, st
     Studies of one arm; a budget of which none is recorded has no row. Nothing is trained. ``published`` names, per row,
     the published network, such as "He2016/resnet-20", whose parameters, accuracies and seconds are looked up; where
     validation was published by class alone, the mean of the ten stands for it. Our accuracies are means with their 95 %
-    intervals.
+    intervals, and a published one carries its own where its pictures are known.
     """
     recorded = {name: next((s for s in studies if s.is_recorded()), None) for name, studies in ours.items()}
     rows = {name: _ours(study) for name, study in recorded.items() if study}
@@ -75,7 +75,7 @@ def _theirs(prefix: str) -> dict[str, str]:
 
     def printed(quantity: str) -> str:
         figure = figures.get(f"{prefix}/{quantity}")
-        return figure.text if figure else MISSING
+        return figure.with_interval if figure else MISSING
 
     parameters = figures.get(f"{prefix}/parameters")
     if not any(key.startswith(f"{prefix}/") for key in figures):

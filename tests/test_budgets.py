@@ -59,7 +59,7 @@ def test_rows_show_the_first_study_that_is_recorded_and_none_where_none_is(recor
     assert mean == 59 and half < both < half + 10  # its interval covers the pictures, too
     assert table.loc["small", "seconds"] == "10 ± 0 on cpu" and table.loc["small", "epochs"] == "2"
     assert table.loc["small", "mirrored (%)"] == "–"  # older than that figure
-    assert (table.loc["R4", "test (%)"], table.loc["ResNet-20", "test (%)"]) == ("64.57", "91.25")
+    assert (table.loc["R4", "test (%)"], table.loc["ResNet-20", "test (%)"]) == ("64.57 [60.7, 68.2]", "91.25")
     with pytest.raises(KeyError, match="nothing of 'R9'"):
         budget_table({}, {"R9": "R9"})
 
