@@ -6,38 +6,37 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.evidence import Difference, Verdict, compare, interval
-from helpers.quantities import scale_and_digits
+from helpers.evidence import Difference, Verdict, compare
+from helpers.quantities import arm_mean_and_half, scale_and_digits
 from helpers.study import Runs
 from helpers.style import GREY, INK, PALE, RIGHT, WRONG, new_figure, styled
 
 METRIC = "validation_accuracy"
-WITHOUT = "without "
+BASE, ALL, WITHOUT, OTHERS = "base", "all", "without ", "the others alone"
 
 
-def added_alone(added: Runs, metric: str = METRIC, base: str = "base", everything: str = "all") -> Verdict:
-    """Return what each arm of ``added`` but ``everything`` gains over ``base``."""
-    return compare(added.only(*(arm for arm in added.arms if arm != everything)), metric, base)
+def added_alone(added: Runs, metric: str = METRIC) -> Verdict:
+    """Return what each idea alone, and what "all" of them together, gain over "base": one family."""
+    return compare(added, metric, BASE)
 
 
-def left_out(runs: Runs, metric: str = METRIC, everything: str = "all") -> Verdict:
-    """Return what ``everything`` has above each arm "without …" of ``runs``, in the order of the arms.
+def left_out(runs: Runs, metric: str = METRIC) -> Verdict:
+    """Return what each idea adds to all the others: what "all" has above the arm "without …", one family.
 
     Raises:
         ValueError: an arm's name does not begin with "without ".
     """
-    arms = [arm for arm in runs.arms if arm != everything]
-    if other := [arm for arm in arms if not arm.startswith(WITHOUT)]:
+    if other := [arm for arm in runs.arms if arm != ALL and not arm.startswith(WITHOUT)]:
         raise ValueError(f"arm {other[0]!r} does not say what is left out: call it {WITHOUT + other[0]!r}")
-    found = compare(runs, metric, everything)  # each arm against all: the loss with its sign turned
-    turned = tuple(Difference(everything, d.a, -d.mean, -d.high, -d.low) for d in found.differences)
-    return replace(found, differences=turned)
+    found = compare(runs, metric, ALL)  # each arm against all: the loss with its sign turned
+    turned = [Difference(d.a.removeprefix(WITHOUT), OTHERS, -d.mean, -d.high, -d.low) for d in found.differences]
+    collapsed = {arm.removeprefix(WITHOUT): lost for arm, lost in found.collapsed.items()}
+    return replace(found, differences=tuple(turned), collapsed=collapsed)
 
 
 def ablation_table(added: Runs, without: Runs, metric: str = METRIC) -> pd.DataFrame:
     """Return, per idea, gain alone and loss when left out in points with simultaneous intervals, and what that says."""
-    alone = {d.a: d for d in added_alone(added, metric).differences}
-    missed = {d.b.removeprefix(WITHOUT): d for d in left_out(without, metric).differences}
+    alone, missed = added_alone(added, metric), left_out(without, metric)
     scale, digits = scale_and_digits(metric)
 
     def cell(d: Difference) -> str:
@@ -49,9 +48,13 @@ def ablation_table(added: Runs, without: Runs, metric: str = METRIC) -> pd.DataF
             "among all": cell(missed[idea]),
             "verdict": judged(alone[idea], missed[idea]),
         }
-        for idea in alone
+        for idea in _ideas(added)
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _ideas(added: Runs) -> list[str]:
+    return [arm for arm in added.arms if arm not in (BASE, ALL)]
 
 
 def judged(alone: Difference, among: Difference) -> str:
@@ -70,38 +73,41 @@ def plot_waterfall(added: Runs, without: Runs, metric: str = METRIC) -> Figure:
     """Return two panels over the same ideas, in percent and points.
 
     Left, the waterfall: from the base, each idea's mean gain alone, one on top of the other, down to their sum and to
-    what all of them reach together. Right: what is lost where an idea is left out. Lines are intervals that hold
-    together for all differences of a panel.
+    what all of them reach together, whose line is the interval of that mean. Right: what each idea adds to all the
+    others. The other lines are intervals that hold together for a panel; what is not separable from nothing is pale,
+    or hollow.
     """
     scale, _ = scale_and_digits(metric)
     alone, missed = added_alone(added, metric), left_out(without, metric)
-    ideas, values = [d.a for d in alone.differences], scale * added.values(metric)
+    ideas, by_arm = _ideas(added), added.by_arm()
     figure = new_figure(0.9 + 0.24 * (len(ideas) + 3))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
-    base, total = values["base"].mean(), values["base"].mean()
+    base, _ = arm_mean_and_half(by_arm[BASE], metric)
     left.plot([base], [0], "o", color=INK, ms=4)
-    for row, d in enumerate(alone.differences, start=1):
-        end = total + scale * d.mean
-        left.barh(row, end - total, left=total, color=RIGHT if d.mean > 0 else WRONG, height=0.55, alpha=0.75)
+    total = base
+    for row, d in enumerate((alone[idea] for idea in ideas), start=1):
+        end, colour = total + scale * d.mean, RIGHT if d.mean > 0 else WRONG
+        left.barh(row, end - total, left=total, color=colour, height=0.55, alpha=0.75 if d.separable else 0.25)
         left.plot([total] * 2, [row - 1, row], color=GREY, lw=0.6)
         left.plot([total + scale * d.low, total + scale * d.high], [row] * 2, color=INK, lw=0.8)
         total = end
     last = len(ideas) + 1
     left.plot([total] * 2, [last - 1, last], color=GREY, lw=0.6)
     left.plot([total], [last], "o", color=INK, mfc="white", ms=4)
-    mean, low, high = interval(values["all"])
-    left.plot([low, high], [last + 1] * 2, color=GREY, lw=2.5, alpha=0.6)
+    mean, half = arm_mean_and_half(by_arm[ALL], metric)
+    left.plot([mean - half, mean + half], [last + 1] * 2, color=GREY, lw=2.5, alpha=0.6)
     left.plot([mean], [last + 1], "o", color=INK, ms=4)
-    for row, d in enumerate(missed.differences, start=1):
-        right.plot([scale * d.mean], [row], "o", color=RIGHT if d.mean > 0 else WRONG, ms=4)
-        right.plot([scale * d.low, scale * d.high], [row] * 2, color=INK, lw=0.8)
+    for row, d in enumerate((missed[idea] for idea in ideas), start=1):
+        colour = (RIGHT if d.mean > 0 else WRONG) if d.separable else GREY
+        right.plot([scale * d.low, scale * d.high], [row] * 2, color=colour, lw=1.2)
+        right.plot([scale * d.mean], [row], "o", color=colour, mfc=colour if d.separable else "white", ms=4)
     right.axvline(0, color=INK, lw=0.8)
-    names = ["base", *(idea.replace("_", " ") for idea in ideas), "sum of the gains", "all together"]
+    names = [BASE, *ideas, "sum of the gains", "all together"]
     left.set_yticks(range(len(names)), names)
     left.set(
         xlabel="Validation accuracy (%)", title="Each alone, one on top of the other", ylim=(len(names) - 0.4, -0.6)
     )
-    right.set(xlabel="Points lost where it is left out", title="Each left out of all")
+    right.set(xlabel="Points that it adds to the others", title="Each among all")
     for ax in (left, right):
         ax.grid(axis="y", color=PALE, lw=0.4)
         ax.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""Networks under a budget beside what others reached under the same one: a table, and what still waits for a GPU."""
+"""Networks under a budget beside what others reached under the same one, and the kept network of a run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from helpers.layers import layer_table
 from helpers.models import build
 from helpers.pretrained import load_network, save_network
 from helpers.published import published_figures
-from helpers.quantities import MISSING, arm_plus_minus, plus_minus
+from helpers.quantities import MISSING, arm_plus_minus, plus_minus, seeds_text
 from helpers.run import Run, load_weights
 from helpers.study import Study
 
@@ -26,23 +26,14 @@ ACCURACIES = {
 def budget_table(ours: Mapping[str, Sequence[Study]], published: Mapping[str, str]) -> pd.DataFrame:
     """Return a row per budget of ours, from the first of its studies that is recorded, and one per published network.
 
-    Studies of one arm; where none of them is recorded, the row says what the network costs, and that it waits. Nothing
-    is trained. ``published`` names, per row, the published network, such as "He2016/resnet-20", whose parameters,
-    accuracies and seconds are looked up; where validation was published by class alone, the mean of the ten stands for
-    it. Our accuracies are means with their 95 % intervals over seeds, theirs have one where their pictures are known.
+    Studies of one arm; a budget of which none is recorded has no row. Nothing is trained. ``published`` names, per row,
+    the published network, such as "He2016/resnet-20", whose parameters, accuracies and seconds are looked up; where
+    validation was published by class alone, the mean of the ten stands for it. Our accuracies are means with their 95 %
+    intervals, and a published one carries its own where its pictures are known.
     """
-    rows = {name: _ours(studies) for name, studies in ours.items()}
+    recorded = {name: next((s for s in studies if s.is_recorded()), None) for name, studies in ours.items()}
+    rows = {name: _ours(study) for name, study in recorded.items() if study}
     return pd.DataFrame.from_dict(rows | {name: _theirs(prefix) for name, prefix in published.items()}, orient="index")
-
-
-def waiting(ours: Mapping[str, Sequence[Study]]) -> str:
-    """Return in a sentence which budgets have not been trained at full length, and how to train them."""
-    full = {name: studies[0] for name, studies in ours.items()}
-    missing = {name: study for name, study in full.items() if not study.is_recorded()}
-    if not missing:
-        return f"All {len(full)} budgets are recorded at full length."
-    how = "; ".join(f"{name}: make record STUDY={study.name}" for name, study in missing.items())
-    return f"{len(missing)} of {len(full)} budgets wait for a GPU to be trained at full length. {how}."
 
 
 def final_network(name: str, run: Run) -> nn.Module:
@@ -64,27 +55,19 @@ def final_network(name: str, run: Run) -> nn.Module:
     return load_network(name)[0]
 
 
-def _ours(studies: Sequence[Study]) -> dict[str, str]:
-    recorded = next((study for study in studies if study.is_recorded()), None)
-    study = recorded or studies[0]
+def _ours(study: Study) -> dict[str, str]:
     (experiment,) = study.arms.values()
-    layers = layer_table(build(experiment.model, **experiment.model_options))
+    layers, runs = layer_table(build(experiment.model, **experiment.model_options)), study.runs()
     row = {
         "parameters": f"{sum(layer['parameters'] for layer in layers):,}",
         "multiply-adds": f"{sum(layer['multiply_adds'] for layer in layers) / 1e6:,.1f} M",
         "epochs": str(experiment.epochs),
-        "seeds": f"0 of {len(study.seeds)}",
-        **dict.fromkeys(ACCURACIES, MISSING),
-        "seconds": "waits for a GPU",
+        "seeds": seeds_text(runs),
     }
-    if recorded is None:
-        return row
-    runs = recorded.runs()
     for label, metric in ACCURACIES.items():
-        if all(metric in run.metrics for run in runs):
-            row[label] = arm_plus_minus(runs, metric)
+        row[label] = arm_plus_minus(runs, metric) if all(metric in run.metrics for run in runs) else MISSING
     seconds = plus_minus([run.metrics["training_seconds"] for run in runs], 0)
-    return row | {"seeds": str(len(runs.seeds)), "seconds": f"{seconds} on {runs[0].device}"}
+    return row | {"seconds": f"{seconds} on {runs[0].device}"}
 
 
 def _theirs(prefix: str) -> dict[str, str]:

@@ -1,13 +1,13 @@
-"""Gains alone and among all, against SciPy, and words that follow from both."""
+"""Gains alone and among all are the course's verdicts on the same numbers, and words follow from both."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
 
 from helpers.ablation import ablation_table, added_alone, judged, left_out, plot_waterfall
-from helpers.evidence import Difference
+from helpers.evidence import Difference, compare_values
 from helpers.study import Runs
 
 IDEAS = ("padding", "larger batch")
@@ -15,27 +15,42 @@ VALUES = np.random.default_rng(5).normal(0.5, 0.02, (7, 4))
 ARMS = ("base", *IDEAS, "all", *(f"without {idea}" for idea in IDEAS))
 
 
-def runs(*arms):
+def runs(*arms, lost=()):
     metrics = {arm: [{"validation_accuracy": value} for value in VALUES[ARMS.index(arm)]] for arm in arms}
-    found = [SimpleNamespace(arm=a, seed=s, device="cpu", metrics=m) for a in arms for s, m in enumerate(metrics[a])]
+    found = [
+        SimpleNamespace(arm=a, seed=s, device="cpu", metrics=m, collapsed=(a, s) in lost)
+        for a in arms
+        for s, m in enumerate(metrics[a])
+    ]
     return Runs(SimpleNamespace(name="fake"), found)
 
 
 ADDED, WITHOUT = runs(*ARMS[:4]), runs(*ARMS[3:])
 
 
-def oracle(a, b):
-    found = stats.ttest_rel(VALUES[ARMS.index(a)], VALUES[ARMS.index(b)]).confidence_interval(1 - 0.05 / 2)
-    return found.low, found.high
+def frame(*arms):
+    return pd.DataFrame({arm: VALUES[ARMS.index(arm)] for arm in arms})
 
 
-def test_gains_are_paired_differences_with_simultaneous_intervals():
-    for d, idea in zip(added_alone(ADDED).differences, IDEAS, strict=True):
-        assert (d.a, d.b) == (idea, "base") and (d.low, d.high) == pytest.approx(oracle(idea, "base"))
-    for d, idea in zip(left_out(WITHOUT).differences, IDEAS, strict=True):
-        assert (d.a, d.b) == ("all", f"without {idea}")
-        assert (d.low, d.high) == pytest.approx(oracle("all", f"without {idea}"))
+def test_gains_alone_and_of_all_together_are_one_family_against_the_base():
+    expected = compare_values(frame(*ARMS[:4]), "validation_accuracy", "base").differences
+    assert added_alone(ADDED).differences == expected
+    assert [d.a for d in expected] == [*IDEAS, "all"]
+
+
+def test_what_an_idea_adds_to_the_others_is_what_leaving_it_out_loses():
+    lost = compare_values(frame("all", *ARMS[4:]), "validation_accuracy", "all").differences
+    for d, loss, idea in zip(left_out(WITHOUT).differences, lost, IDEAS, strict=True):
+        assert (d.a, d.b) == (idea, "the others alone")
+        assert (d.mean, d.low, d.high) == (-loss.mean, -loss.high, -loss.low)
         assert d.mean == pytest.approx((VALUES[3] - VALUES[ARMS.index(f"without {idea}")]).mean())
+
+
+def test_a_collapsed_run_is_counted_under_the_idea_that_it_lacks():
+    found = left_out(runs(*ARMS[3:], lost=[("without padding", 2)]))
+    assert found.collapsed == {"padding": (1, 4)}
+    kept = np.delete(VALUES[ARMS.index("without padding")], 2)
+    assert found["padding"].mean == pytest.approx(VALUES[3].mean() - kept.mean())
 
 
 def difference(low, high):
@@ -61,8 +76,8 @@ def test_words_follow_from_both_intervals(alone, among, words):
 def test_the_table_has_a_row_per_idea():
     table = ablation_table(ADDED, WITHOUT)
     assert list(table.index) == list(IDEAS)
-    low, high = oracle("padding", "base")
-    assert f"[{100 * low:+.2f}, {100 * high:+.2f}]" in table.loc["padding", "alone"]
+    d = added_alone(ADDED)["padding"]
+    assert table.loc["padding", "alone"] == f"{100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
 
 
 def test_the_waterfall_ends_at_the_sum_of_the_gains():

@@ -1,23 +1,38 @@
-"""The table of budgets trains nothing and says what waits; a kept network is that of the run."""
+"""The table of budgets trains nothing and shows what is recorded; a kept network is that of the run."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from sklearn.metrics import confusion_matrix
 
 from helpers import budgets, study
-from helpers.budgets import budget_table, final_network, waiting
+from helpers.budgets import budget_table, final_network
 from helpers.data import DataMissing
 from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.run import Run
+from helpers.run import Run, pack
 from helpers.study import Study
 
 BASE = Experiment(dataset="digits", model="r4", epochs=2, flagship=True)
 FULL, SMALL = (Study(name, BASE.but(epochs=n), arms={"R4": {}}, seeds=3) for name, n in (("r4-full", 9), ("r4", 2)))
 
 
+LABELS = np.repeat([0, 1], 50)
+
+
 def record(experiment, accuracy):
     metrics = {"validation_accuracy": accuracy, "test_accuracy": accuracy - 0.01, "training_seconds": 10.0}
-    return {"experiment": experiment.choices(), "metrics": metrics, "provenance": {"device": "cpu"}, "diverged": None}
+    wrong = np.arange(LABELS.size) >= round(LABELS.size * metrics["test_accuracy"])
+    guesses = np.where(wrong, 1 - LABELS, LABELS)
+    return {
+        "experiment": experiment.choices(),
+        "metrics": metrics,
+        "provenance": {"device": "cpu"},
+        "diverged": None,
+        "confusion": {"train": [[1, 0], [0, 1]], "test": confusion_matrix(LABELS, guesses).tolist()},
+        "predictions": {"test": {"labels": pack(guesses), "confidence": pack(np.full(LABELS.size, 255))}},
+    }
 
 
 @pytest.fixture
@@ -31,26 +46,22 @@ def recorded(monkeypatch, tmp_path):
     monkeypatch.setattr(study, "record", lambda *args, **options: pytest.fail("the table trains"))
 
 
-def test_rows_show_the_first_study_that_is_recorded_and_what_waits(recorded):
+def test_rows_show_the_first_study_that_is_recorded_and_none_where_none_is(recorded):
     table = budget_table(
         {"small": (FULL, SMALL), "large": (FULL,)}, {"R4": "R4", "ResNet-20": "He2016/resnet-20", "R1": "R1/numpy"}
     )
-    assert list(table.index) == ["small", "large", "R4", "ResNet-20", "R1"]
-    assert list(table["parameters"]) == ["81,574", "81,574", "81,574", "270,000", "–"]
+    assert list(table.index) == ["small", "R4", "ResNet-20", "R1"]
+    assert list(table["parameters"]) == ["81,574", "81,574", "270,000", "–"]
     assert table.loc["R1", "validation (%)"] == "50.15"  # 67.82, 60.00, ... 49.04: ten classes
-    assert table.loc["small", "validation (%)"].startswith("60.00 ± ") and table.loc["small", "seeds"] == "3"
+    half = 100 * stats.sem([0.5, 0.6, 0.7]) * stats.t.ppf(0.975, 2)
+    assert table.loc["small", "validation (%)"] == f"60.00 ± {half:.2f}" and table.loc["small", "seeds"] == "3"
+    mean, both = map(float, table.loc["small", "test (%)"].split(" ± "))
+    assert mean == 59 and half < both < half + 10  # its interval covers the pictures, too
     assert table.loc["small", "seconds"] == "10 ± 0 on cpu" and table.loc["small", "epochs"] == "2"
     assert table.loc["small", "mirrored (%)"] == "–"  # older than that figure
-    assert table.loc["large", "seconds"] == "waits for a GPU" and table.loc["large", "seeds"] == "0 of 3"
     assert (table.loc["R4", "test (%)"], table.loc["ResNet-20", "test (%)"]) == ("64.57 [60.7, 68.2]", "91.25")
     with pytest.raises(KeyError, match="nothing of 'R9'"):
         budget_table({}, {"R9": "R9"})
-
-
-def test_a_sentence_names_what_waits_and_how_to_train_it(recorded):
-    text = waiting({"small": (FULL, SMALL), "done": (SMALL,)})
-    assert text == "1 of 2 budgets wait for a GPU to be trained at full length. small: make record STUDY=r4-full."
-    assert waiting({"done": (SMALL,)}) == "All 1 budgets are recorded at full length."
 
 
 def test_the_kept_network_is_that_of_the_run(monkeypatch):
