@@ -1,13 +1,13 @@
 """The networks of the course, by name, each a plain ``nn.Sequential`` whose layers carry names.
 
-The keys r0, r1, r2 and r4 stand for the published reports that the course reproduces. Where a report does not
-give a size, the docstring says what is published and what is our reading of it. Every net takes normalised
-float images of shape (N, 3, 32, 32) and returns logits of shape (N, classes).
+The keys r0, r1, r2 and r4 stand for the published reports that the course reproduces. Where a report does not give a
+size, the docstring says what is published and what is our reading of it. Defaults are part of recorded keys, so they
+stay; where a report's own choice is another, the docstring names it. Every net takes normalised float images of shape
+(N, 3, 32, 32) and returns logits of shape (N, classes).
 
-Weights are drawn layer by layer, in the order in which the layers are written, from torch's global generator
-and with torch's default initialisation. So after the same ``torch.manual_seed`` two nets of the same shapes
-start from the same weights, with or without batch norm and dropout, whatever the activation and the pooling:
-none of these draws anything.
+Weights are drawn layer by layer, in the order in which the layers are written, from torch's global generator and with
+torch's default initialisation. So after the same ``torch.manual_seed`` two nets of the same shapes start from the same
+weights, with or without batch norm and dropout, whatever the activation and the pooling: none of these draws anything.
 """
 
 import inspect
@@ -99,7 +99,7 @@ def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: boo
 
 @register("r0-model2")
 def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
-    """Return R0's "Model 2": the base without one of its max pools.
+    """Return R0's "Model 2": the base without one of its max pools. R0's own has batch norm: ``batch_norm=True``.
 
     Published: that one was removed. Our reading: the first, as R0 names the second as the next to go.
     """
@@ -126,26 +126,28 @@ def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: b
 
 
 @register("r0-final")
-def r0_final(classes: int, *, fc2: bool = True) -> nn.Sequential:
+def r0_final(classes: int, *, fc2: bool = True, kernels: Sequence[int] = (3, 3, 3)) -> nn.Sequential:
     """Return R0's final net, every size as published; its latent is ``flatten``, of 2704 dimensions.
 
     Our reading: ReLU between the fully connected layers, which R0 does not mention. ``fc2=False`` is the net before
-    R0's last step, a third fully connected layer.
+    R0's last step, a third fully connected layer. ``kernels`` is for the step before it, in which R0 removed the second
+    max pool and changed the second kernel: R0 gives no size, and [3, 5, 3] is our reading.
     """
-    third = switch("fc2", fc2)
+    third, (k1, k2, k3) = switch("fc2", fc2), three_kernels(kernels)
+    side = (32 - k1 + 1 - k2 + 1 - k3 + 1) // 2  # 13 with 3x3 kernels
     return chain(
-        conv1=nn.Conv2d(3, 6, 3),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
+        conv1=nn.Conv2d(3, 6, k1),  # (N, 3, 32, 32) -> (N, 6, 30, 30)
         bn1=nn.BatchNorm2d(6),
         relu1=nn.ReLU(),
-        conv2=nn.Conv2d(6, 10, 3),  # -> (N, 10, 28, 28)
+        conv2=nn.Conv2d(6, 10, k2),  # -> (N, 10, 28, 28)
         bn2=nn.BatchNorm2d(10),
         relu2=nn.ReLU(),
-        conv3=nn.Conv2d(10, 16, 3),  # -> (N, 16, 26, 26)
+        conv3=nn.Conv2d(10, 16, k3),  # -> (N, 16, 26, 26)
         bn3=nn.BatchNorm2d(16),
         relu3=nn.ReLU(),
         pool3=nn.MaxPool2d(2),  # -> (N, 16, 13, 13)
         flatten=nn.Flatten(),  # -> (N, 2704)
-        fc1=nn.Linear(16 * 13 * 13, 256),  # -> (N, 256)
+        fc1=nn.Linear(16 * side_left(side, kernels) ** 2, 256),  # -> (N, 256)
         fc1_relu=nn.ReLU(),
         fc2=nn.Linear(256, 32) if third else None,  # -> (N, 32)
         fc2_relu=nn.ReLU() if third else None,
@@ -193,8 +195,9 @@ def r2(
 ) -> nn.Sequential:
     """Return R2's three-convolution net; the options are the choices that R2 compared.
 
-    Published: channels, kernels, batch norm before each activation, average pools, 2048-512-128-10, dropout
-    of 0.1 or none. Our reading: dropout acts on the activations of both hidden fully connected layers, and
+    Published: channels, kernels, batch norm before each activation, average pools, 2048-512-128-10. R2's final net, the
+    printed one, has no dropout: ``dropout=0.0``. 0.1 is one arm that R2 tried, and our default only because runs are
+    recorded under it. Our reading: dropout acts on the activations of both hidden fully connected layers, and
     ``batch_norm=False`` removes batch norm everywhere. Padding lets every convolution keep height and width.
     ``blocks`` is ours: two more convolutions after the second and the third pool, in a row ("plain") or as what is
     added to their input ("residual"), which R2 argued about. ``width``, ours too, multiplies the convolutions'

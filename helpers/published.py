@@ -6,23 +6,49 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
+from scipy import stats
+
+from helpers.evidence import LEVEL
 from helpers.settings import DATA
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published figure: its value, as printed and as a number, its unit, and what is said about it."""
+    """One published figure: its value, as printed and as a number, its unit, and what is said about it.
+
+    ``pictures`` is the number of pictures that an accuracy stands on, where that is known.
+    """
 
     key: str
     text: str
     value: float
     unit: str
     note: str = ""
+    pictures: int | None = None
 
     @property
     def report(self) -> str:
         """Return the key of the report, such as R0, which is its key in the bibliography, too."""
         return self.key.split("/", 1)[0]
+
+    def interval(self) -> tuple[float, float] | None:
+        """Return the ends, in percent, of the 95 % interval of an accuracy, or None where its pictures are not known.
+
+        Wilson's interval of a proportion, with the figure as the share of right answers among the pictures. It covers
+        the draw of the pictures. It does not cover the draw of the seed: what another run of theirs would have given
+        is not known from one.
+        """
+        if self.pictures is None:
+            return None
+        right = round(self.value / 100 * self.pictures)
+        ends = stats.binomtest(right, self.pictures).proportion_ci(LEVEL, method="wilson")
+        return float(100 * ends.low), float(100 * ends.high)
+
+    @property
+    def with_interval(self) -> str:
+        """Return the figure as printed, with its interval where that is known: "64.57 [60.7, 68.2]"."""
+        ends = self.interval()
+        return f"{self.text} [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else self.text
 
 
 @cache
@@ -40,7 +66,9 @@ def published_figures() -> dict[str, Published]:
         for quantity, entry in content["figures"].items():
             key = f"{report}/{quantity}"
             value = entry["value"]
-            figures[key] = Published(key, str(value), float(value), entry["unit"], entry.get("note", ""))
+            figures[key] = Published(
+                key, str(value), float(value), entry["unit"], entry.get("note", ""), entry.get("pictures")
+            )
     return figures
 
 

@@ -50,10 +50,10 @@ class ReportError(RuntimeError):
     """The report cannot be built as it stands; the message lists what to mend."""
 
 
-def write_numbers(studies: Studies | None = None) -> Path:
+def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path:
     """Return the path of numbers.tex, written, with the tables of the appendix, from all declared studies' records.
 
-    Only numbers that the report quotes are written there.
+    Only numbers that the report in ``folder`` quotes are written there.
     """
     if studies is None:
         from helpers.notebooks import studies_by_notebook
@@ -61,7 +61,7 @@ def write_numbers(studies: Studies | None = None) -> Path:
         studies = studies_by_notebook()
     found = recorded(studies)
     error_rates({name: runs for name, (_, runs) in found.items()})  # measured, and so among the numbers
-    quoted = {_full(*use) for path in texts() for use in _USE.findall(path.read_text())}
+    quoted = {_full(*use) for path in texts(folder) for use in _USE.findall(path.read_text())}
     lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(studies).items()) if key in quoted]
     path = generated_folder() / "numbers.tex"
     write_if_changed(path, "% Written by helpers/report.py from data/runs.\n" + "\n".join(lines) + "\n")

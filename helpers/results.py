@@ -54,7 +54,17 @@ def numbers(studies: Studies) -> dict[str, str]:
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
-    return values | {f"published/{key}": number(figure.text) for key, figure in published_figures().items()}
+    return values | dict(_published())
+
+
+def _published() -> Iterator[tuple[str, str]]:
+    """Yield every published figure, and where its pictures are known their number and the ends of its interval."""
+    for key, figure in published_figures().items():
+        yield f"published/{key}", number(figure.text)
+        if ends := figure.interval():
+            yield f"published/{key}/pictures", number(figure.pictures)
+            for name, end in zip(("low", "high"), ends, strict=True):
+                yield f"published/{key}/{name}", number(end, 1)
 
 
 def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:

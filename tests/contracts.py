@@ -93,7 +93,7 @@ def _finding_problems(notebook) -> Iterator[str]:
         told = "".join(output.get("text", "") for output in cell.outputs)
         if "does not bear this out" in told:
             yield f"cell {position}: the record does not bear the finding out"
-        for sentence in re.split(r"(?<=[.:;]) ", told):
+        for sentence in re.split(r"(?<=[.;]) ", told):
             for match in POINTS.finditer(sentence):
                 if match[1] is None:
                     yield f"cell {position}: {match[0]!r} has no interval behind it"

@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers.calibration import expected_calibration_error, reliability
 from helpers.experiment import Experiment
-from helpers.run import Run
+from helpers.run import Run, pack
 from helpers.study import Runs
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -25,6 +25,7 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         matrix = np.diag(right)
         matrix[np.arange(10), (np.arange(10) + 2) % 10] += images - right
         matrices[split] = matrix.tolist()
+    guesses = [np.repeat(np.arange(10), row) for row in matrices["test"]]  # pictures lie class by class
     metrics = {"epochs": epochs, "best_epoch": epochs, "parameters": 81574}
     metrics |= {"training_seconds": 22.0 * epochs, "total_seconds": 23.0 * epochs}
     for split, matrix in matrices.items():
@@ -69,7 +70,7 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         "confusion": matrices,
         "calibration": {"validation": curve},
         "structure": structure,
-        "predictions": {},
+        "predictions": {"test": {"labels": pack(np.concatenate(guesses)), "confidence": pack(np.full(1_000, 200))}},
         "diverged": None,
         "provenance": provenance,
     }

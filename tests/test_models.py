@@ -282,6 +282,14 @@ def test_kernels():
     sizes = [module.kernel_size for module in build("r2", kernels=[7, 5, 3]) if isinstance(module, nn.Conv2d)]
     assert sizes == [(7, 7), (5, 5), (3, 3)]
     assert shapes("r2", kernels=[7, 5, 3]) == shapes("r2")
+    second = shapes("r0-final", fc2=False, kernels=[3, 5, 3])
+    assert [second[k] for k in ("conv1", "conv2", "conv3", "flatten")] == [
+        (6, 30, 30),
+        (10, 26, 26),
+        (16, 24, 24),
+        (2304,),
+    ]
+    assert structure_hash(build("r0-final", kernels=[3, 3, 3])) == structure_hash(build("r0-final"))
     for name in ("r0-base", "r0-model2"):
         assert build(name, kernels=(5, 3, 3), batch_norm=True)(torch.randn(2, 3, 32, 32)).shape == (2, 10)
         assert sum(isinstance(m, nn.BatchNorm2d) for m in build(name, batch_norm=True)) == 3
@@ -354,6 +362,7 @@ def test_a_choice_can_be_checked_without_drawing_weights():
         ("r2", {"classes": 1}, "at least 2"),
         ("r2", {"classes": "10"}, "at least 2"),
         ("r0-base", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
+        ("r0-final", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
         ("r0-model2", {"kernels": (15, 15, 5)}, "nothing of a 32x32 image"),
     ],
 )

@@ -90,7 +90,7 @@ def sample(folder: Path, name: str = "05_sample.ipynb") -> Path:
         new_markdown_cell("## Experiment: one study"),
         code('study = Study("sample", Experiment(model="r4"), vary={"lr": [0.1, 0.2]}, seeds=3)', "study"),
         new_markdown_cell("## Evidence"),
-        code("print(sum(range(4)))", "finding", new_output("stream", name="stdout", text="6\n")),
+        code('takeaway("05-six", "6", rests_on=facts)', "finding", new_output("stream", name="stdout", text="6\n")),
         new_markdown_cell("## Verdict\n\n## What this does not show\n\n## Exercises\n\n## What next"),
     ]
     for count, cell in enumerate((c for c in cells if c.cell_type == "code"), 1):
@@ -138,6 +138,15 @@ BREACHES = {
     "stderr output": (7, {"outputs": said("50%", "stderr")}, "stderr"),
     "path in output": (7, {"outputs": said("saved to /home/someone/x")}, "path of one machine"),
     "address in output": (7, {"outputs": said("<object at 0x7f3a12345678>")}, "address in memory"),
+    "finding without facts": (7, {"source": "print(6)"}, "names its facts"),
+    "finding without interval": (7, {"outputs": said("It gains +5.7 points.")}, "has no interval"),
+    "finding beyond its verdict": (7, {"outputs": said("It gains 0.9 points [-0.2, 2.0].")}, "is not separable"),
+    "finding reversed": (7, {"outputs": said("The record does not bear this out: up.\nUp.")}, "bear the finding out"),
+    "judged twice": (
+        7,
+        {"source": "takeaway(verdict(runs), verdict(runs.only('a'), against='b'))"},
+        "cells 7 and 7 judge runs by 'validation_accuracy'",
+    ),
     "timings": (7, {"metadata": {"execution": {}}}, "metadata"),
 }
 
@@ -149,6 +158,30 @@ def test_a_breach_is_noticed(tmp_path, position, fields, complaint):
     change(path, position, **fields)
     problems = notebook_problems(path)
     assert any(complaint in problem for problem in problems), problems
+
+
+def test_a_finding_may_say_that_it_cannot_tell(tmp_path):
+    path = sample(tmp_path)
+    change(path, 7, outputs=said("A gains 5.7 points [3.1, 8.3]; B cannot be told apart: +0.9 points [-0.2, 2.0]."))
+    assert notebook_problems(path) == []
+
+
+def test_a_study_may_be_judged_once_by_each_figure(tmp_path):
+    path = sample(tmp_path)
+    change(path, 7, source="takeaway(verdict(runs), verdict(runs, 'train_accuracy'), verdict(others), rests_on={})")
+    assert notebook_problems(path) == []
+
+
+def test_published_test_figures_are_read_beside_their_like_alone(tmp_path):
+    path = sample(tmp_path, "07_sample.ipynb")
+    change(path, 5, source="study = Study('a', Experiment(flagship=True))")
+    assert notebook_problems(path) == []
+    change(path, 7, source="takeaway(runs.values('test_accuracy'), rests_on={})")
+    assert any("test split" in problem for problem in notebook_problems(path))
+    change(path, 7, metadata={"tags": ["finding", "published"]})
+    assert notebook_problems(path) == []
+    change(path, 7, source="takeaway(Experiment(flagship=True), rests_on={})")
+    assert any("flagship=" in problem for problem in notebook_problems(path))
 
 
 def test_flagship_notebooks_may_read_the_test_set(tmp_path):

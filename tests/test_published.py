@@ -1,0 +1,260 @@
+"""data/published.json holds what the reports' tables hold, and an interval where the number of pictures is known."""
+
+import itertools
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic import CLASSES, changed_run, synthetic_runs
+
+from helpers import results
+from helpers.evidence import arm_interval, interval
+from helpers.published import Published, published, published_figures
+from helpers.study import Runs
+from helpers.tables import comparison_table, difference_to, published_classes_table, published_verdict
+
+SPLITS = ("train", "validation", "test")
+# Copied from the reports' tables, not from the file: train/validation of the ten classes in R1's order.
+R1 = {
+    "lr/1e-3": "82.14/72.60 87.92/80.70 71.26/55.40 74.60/62.70 75.06/60.40 69.04/60.10 81.90/76.80 84.82/74.50 "
+    "94.16/86.30 89.22/82.20",
+    "lr/1e-6": "43.58/43.10 31.26/31.60 0.64/0.30 8.08/7.30 2.02/2.10 21.94/22.00 56.70/58.30 44.36/43.50 "
+    "40.56/40.60 41.30/42.90",
+    "schedule/StepLR": "68.44/63.50 84.20/79.40 48.94/42.80 41.44/39.40 51.42/43.70 53.06/51.10 76.28/72.70 "
+    "66.72/65.00 81.84/76.30 74.98/70.70",
+}
+# R2's rows: train / validation / test, best epoch.
+R2 = {
+    "kernels/7-5-3": ("84.25", "80.59", "80.03", 18),
+    "kernels/3-3-3": ("89.60", "83.37", "83.00", 28),
+    "dropout/with": ("84.85", "81.07", "80.43", 34),
+    "dropout/without": ("87.52", "82.40", "82.10", 36),
+    "batch-norm/without": ("79.49", "79.72", "79.10", 41),
+    "batch-size/16": ("86.60", "82.41", "81.97", 31),
+    "optimizer/adagrad": ("75.20", "72.62", "71.92", 43),
+    "optimizer/rmsprop": ("88.24", "82.58", "82.06", 25),
+}
+TWICE = (
+    ("kernels/3-3-3", "batch-size/64"),
+    ("kernels/3-3-3", "optimizer/adam"),
+    ("batch-norm/with", "dropout/with"),
+    ("augmentation/with", "batch-size/16"),
+)
+
+
+def texts(report: str) -> dict[str, str]:
+    """Return the figures of one report as printed, without the report's key."""
+    return {key.removeprefix(f"{report}/"): f.text for key, f in published_figures().items() if f.report == report}
+
+
+def rows() -> dict[str, tuple[str, ...]]:
+    """Return R2's settings with all three accuracies."""
+    found = texts("R2")
+    settings = dict.fromkeys(key.rpartition("/")[0] for key in found if key.endswith("test-accuracy"))
+    return {setting: tuple(found[f"{setting}/{split}-accuracy"] for split in SPLITS) for setting in settings}
+
+
+# --- What is there. ---
+
+
+def test_r1_has_both_accuracies_of_every_class_in_each_of_its_settings():
+    settings = ("numpy", "lr/1e-6", "lr/1e-3", "lr/5e-3", "schedule/constant", "schedule/StepLR")
+    pairs = itertools.product(settings, CLASSES, ("train", "validation"))
+    expected = {f"{setting}/{name}/{split}-accuracy" for setting, name, split in pairs}
+    assert {key for key in texts("R1") if key.endswith("accuracy")} == expected and len(expected) == 100 + 20
+
+
+@pytest.mark.parametrize("setting", R1)
+def test_r1_stands_as_printed(setting):
+    found = texts("R1")
+    pairs = ["/".join(found[f"{setting}/{name}/{split}-accuracy"] for split in SPLITS[:2]) for name in CLASSES]
+    assert pairs == R1[setting].split()
+
+
+def test_r1_s_shares_are_of_whole_thousands():
+    # All are shares of 5,000 and of 1,000 pictures, so most slips of the pen would leave a share that cannot be.
+    for key, text in texts("R1").items():
+        if key.startswith(("lr", "schedule")) and key.endswith("accuracy"):
+            pictures = 5000 if key.endswith("train-accuracy") else 1000
+            assert (Decimal(text) * pictures / 100) % 1 == 0, key
+
+
+def test_r2_has_twelve_different_rows_each_with_its_time():
+    assert len(rows()) == 16 and len(set(rows().values())) == 12
+    for setting in rows():
+        assert "runs stop at different epochs" in published(f"R2/{setting}/minutes").note
+
+
+@pytest.mark.parametrize("setting", R2)
+def test_r2_stands_as_printed(setting):
+    *accuracies, epoch = R2[setting]
+    assert rows()[setting] == tuple(accuracies)
+    assert published(f"R2/{setting}/best-epoch").value == epoch
+
+
+@pytest.mark.parametrize(("one", "other"), TWICE)
+def test_rows_that_r2_printed_twice_agree(one, other):
+    found = texts("R2")
+    for quantity in (f"{split}-accuracy" for split in SPLITS):
+        assert found[f"{one}/{quantity}"] == found[f"{other}/{quantity}"]
+    for quantity in ("best-epoch", "minutes"):
+        values = {found.get(f"{setting}/{quantity}") for setting in (one, other)} - {None}
+        # R2 itself prints two times for its batches of 16, and both are kept.
+        assert values == {"13", "16"} if (other, quantity) == ("batch-size/16", "minutes") else len(values) == 1
+
+
+def test_r4_has_both_accuracies_of_every_class_and_its_art():
+    found = {key for key in texts("R4") if key.endswith("accuracy")}
+    of_classes = {f"{name}/{split}-accuracy" for name in CLASSES for split in ("train", "test")}
+    of_art = {"train", "test", "chance", "cartoon/test", "cyberpunk/test", "noir/test"}
+    assert len(of_classes) == 20
+    assert found == of_classes | {f"art/{name}-accuracy" for name in of_art} | {"train-accuracy", "test-accuracy"}
+
+
+def test_r4_s_accuracies_are_the_means_of_its_classes():
+    art = ("cartoon", "cyberpunk", "noir")
+    for figure, classes in (("train", CLASSES), ("test", CLASSES), ("art/test", [f"art/{name}" for name in art])):
+        values = [published(f"R4/{name}/{figure.split('/')[-1]}-accuracy").value for name in classes]
+        assert np.mean(values) == pytest.approx(published(f"R4/{figure}-accuracy").value, abs=0.005)
+
+
+# --- On how many pictures, and what follows. ---
+
+
+def test_the_pictures_of_a_figure_are_known_for_r4_alone():
+    known = {key: figure.pictures for key, figure in published_figures().items() if figure.pictures}
+    assert known == {
+        "R4/test-accuracy": 626,
+        "R4/art/test-accuracy": 134,
+        "R4/art/cartoon/test-accuracy": 57,
+        "R4/art/cyberpunk/test-accuracy": 33,
+        "R4/art/noir/test-accuracy": 44,
+    }
+    assert all(published(key).unit == "percent" for key in known)
+    # Two pictures of each batch of 32.
+    assert [2 * math.ceil(pictures / 32) for pictures in (10_000, 2_142)] == [626, 134] and 57 + 33 + 44 == 134
+    for right, name in ((32, "cartoon"), (20, "cyberpunk"), (21, "noir")):
+        figure = published(f"R4/art/{name}/test-accuracy")
+        assert figure.text == f"{100 * right / figure.pictures:.2f}"
+
+
+@pytest.mark.parametrize(("key", "stated"), [("R4/test-accuracy", 3.7), ("R4/art/test-accuracy", 8.4)])
+def test_r4_s_intervals_are_those_stated(key, stated):
+    figure = published(key)
+    share, z = figure.value / 100, stats.norm.ppf(0.975)
+    normal = 100 * z * math.sqrt(share * (1 - share) / figure.pictures)
+    assert round(normal, 1) == stated
+    low, high = figure.interval()
+    assert (high - low) / 2 == pytest.approx(normal, abs=0.15) and low < figure.value < high
+    # Wilson's ends are the shares that lie just z of their own standard errors from what was seen.
+    seen = round(share * figure.pictures) / figure.pictures
+    for end in (low / 100, high / 100):
+        assert abs(seen - end) == pytest.approx(z * math.sqrt(end * (1 - end) / figure.pictures), rel=1e-6)
+
+
+def test_a_figure_is_printed_with_its_interval_where_that_is_known():
+    assert published("R4/test-accuracy").with_interval == "64.57 [60.7, 68.2]"
+    assert published("R2/kernels/3-3-3/test-accuracy").interval() is None
+    assert published("R2/kernels/3-3-3/test-accuracy").with_interval == "83.00"
+
+
+def test_the_report_can_quote_pictures_and_interval(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "runs_folder", lambda: tmp_path)
+    values = results.numbers({})
+    names = ("", "/pictures", "/low", "/high")
+    quoted = [values[f"published/R4/test-accuracy{name}"] for name in names]
+    assert quoted == [r"\num{64.57}", r"\num{626}", r"\num{60.7}", r"\num{68.2}"]
+    assert "published/R2/kernels/3-3-3/test-accuracy/low" not in values
+
+
+# --- Ours beside theirs. ---
+
+
+def test_tables_show_the_interval_of_what_was_published():
+    runs = synthetic_runs("R2", "R4")
+    table = comparison_table(runs, {"R2": "R2/kernels/3-3-3", "R4": "R4"})
+    assert list(table["Test accuracy (%)", "published"]) == ["83.00", "64.57 [60.7, 68.2]"]
+    classes = published_classes_table(runs, {"R4": "R4"}, ("train", "test"))
+    assert list(classes.index) == [f"R4: {name}" for name in CLASSES]  # the art is no class of CIFAR-10
+    assert classes.loc["R4: cat", ("test", "published")] == "45.16"
+    art = published_classes_table(runs, {"R4": "R4/art"}, ("test",))
+    assert set(art["test", "published"]) == {"56.14 [43.3, 68.2]", "60.61 [43.7, 75.3]", "47.73 [33.8, 62.1]"}
+
+
+def test_with_many_seeds_the_difference_has_both_variances():
+    values = np.random.default_rng(0).normal(70, 2, 400)
+    difference, low, high = difference_to(Published("R9/x", "64.57", 64.57, "percent", pictures=6260), interval(values))
+    variance = values.var(ddof=1) / 400 + 64.57 * (100 - 64.57) / 6260
+    assert difference == pytest.approx(values.mean() - 64.57)
+    assert [low, high] == pytest.approx(
+        [difference - 1.96 * variance**0.5, difference + 1.96 * variance**0.5], abs=0.02
+    )
+
+
+def test_without_known_pictures_the_difference_has_our_interval():
+    values = [80.0, 82.0, 84.5]
+    assert difference_to(published("R2/kernels/3-3-3/test-accuracy"), interval(values)) == pytest.approx(
+        [end - 83 for end in interval(values)]
+    )
+
+
+def test_the_difference_covers_the_truth_as_often_as_it_says():
+    rng, covered = np.random.default_rng(0), []
+    for right, values in zip(rng.binomial(626, 0.7, 1000), rng.normal(70, 2, (1000, 3)), strict=True):
+        value = 100 * right / 626
+        theirs = Published("R9/x", f"{value:.2f}", value, "percent", pictures=626)
+        _, low, high = difference_to(theirs, interval(values))
+        covered.append(low <= 0 <= high)
+    assert 0.935 < np.mean(covered) < 0.99
+
+
+PUBLISHED = {"R2": "R2/kernels/3-3-3", "R4": "R4"}
+
+
+def shifted(runs: Runs, points: float) -> Runs:
+    """Return the runs with other test accuracies."""
+    other = (r.metrics["test_accuracy"] + points / 100 for r in runs)
+    changed = [changed_run(r, r.arm, {"test_accuracy": a}) for r, a in zip(runs, other, strict=True)]
+    return Runs(runs.study, changed)
+
+
+@pytest.mark.parametrize("points", [-12, -6, 0, 6, 12])
+def test_what_repeats_a_report_is_placed_by_the_interval_of_the_difference(points):
+    runs = shifted(synthetic_runs("R2", "R4"), points)
+    arms = {arm: several[0].experiment for arm, several in runs.by_arm().items()}
+    said = published_verdict(runs, PUBLISHED, as_published=arms).splitlines()
+    for line, (arm, several) in zip(said, runs.by_arm().items(), strict=True):
+        ours = tuple(100 * end for end in arm_interval(several, "test_accuracy"))
+        _, low, high = difference_to(published(f"{PUBLISHED[arm]}/test-accuracy"), ours)
+        place = "above" if low > 0 else "below" if high < 0 else "not separable from"
+        assert f"over 3 seeds, {place} the published" in line and f"interval [{low:+.2f}, {high:+.2f}]" in line
+        assert ("over 626 pictures" in line) == (arm == "R4")
+
+
+def test_nothing_else_is_called_above_or_below():
+    runs = shifted(synthetic_runs("R2", "R4"), 20)
+    short = {arm: several[0].experiment.but(epochs=50, lr=0.1) for arm, several in runs.by_arm().items()}
+    unsaid, told = (published_verdict(runs, PUBLISHED, as_published=arms) for arms in (None, short))
+    for text, other in ((unsaid, "pictures, training or network"), (told, "learning rate, epochs")):
+        for line in text.splitlines():
+            assert line.endswith(f": other {other}, so neither above nor below") and "beside the published" in line
+    mean, low, high = (f"{100 * value:.2f}" for value in arm_interval(runs.by_arm()["R4"], "test_accuracy"))
+    assert f"R4: our test accuracy {mean} [{low}, {high}] % over 3 seeds, beside the published 64.57 [60.7" in unsaid
+
+
+@pytest.mark.parametrize(
+    ("change", "other"),
+    [
+        ({"model_options": {"dropout": 0.0}}, "network"),
+        ({"model": "r4"}, "network"),
+        ({"train_size": 9000}, "number of pictures"),
+        ({"dataset": "digits"}, "pictures"),
+        ({"seed": 5, "flagship": False}, None),
+    ],
+)
+def test_what_differs_is_named(change, other):
+    runs = synthetic_runs("R2")
+    line = published_verdict(runs, PUBLISHED, as_published={"R2": runs[0].experiment.but(**change)})
+    assert (f"other {other}, so neither" in line) if other else ("neither" not in line)
