@@ -29,7 +29,7 @@ def budget_table(ours: Mapping[str, Sequence[Study]], published: Mapping[str, st
     Studies of one arm; where none of them is recorded, the row says what the network costs, and that it waits. Nothing
     is trained. ``published`` names, per row, the published network, such as "He2016/resnet-20", whose parameters,
     accuracies and seconds are looked up; where validation was published by class alone, the mean of the ten stands for
-    it. Our accuracies are means with their 95 % intervals.
+    it. Our accuracies are means with their 95 % intervals over seeds, theirs have one where their pictures are known.
     """
     rows = {name: _ours(studies) for name, studies in ours.items()}
     return pd.DataFrame.from_dict(rows | {name: _theirs(prefix) for name, prefix in published.items()}, orient="index")
@@ -92,7 +92,7 @@ def _theirs(prefix: str) -> dict[str, str]:
 
     def printed(quantity: str) -> str:
         figure = figures.get(f"{prefix}/{quantity}")
-        return figure.text if figure else MISSING
+        return figure.with_interval if figure else MISSING
 
     parameters = figures.get(f"{prefix}/parameters")
     if not any(key.startswith(f"{prefix}/") for key in figures):

@@ -42,7 +42,7 @@ def test_rows_show_the_first_study_that_is_recorded_and_what_waits(recorded):
     assert table.loc["small", "seconds"] == "10 ± 0 on cpu" and table.loc["small", "epochs"] == "2"
     assert table.loc["small", "mirrored (%)"] == "–"  # older than that figure
     assert table.loc["large", "seconds"] == "waits for a GPU" and table.loc["large", "seeds"] == "0 of 3"
-    assert (table.loc["R4", "test (%)"], table.loc["ResNet-20", "test (%)"]) == ("64.57", "91.25")
+    assert (table.loc["R4", "test (%)"], table.loc["ResNet-20", "test (%)"]) == ("64.57 [60.7, 68.2]", "91.25")
     with pytest.raises(KeyError, match="nothing of 'R9'"):
         budget_table({}, {"R9": "R9"})
 
