@@ -17,13 +17,14 @@ def plot_forest(
 ) -> Figure:
     """Return a row for each comparison of a verdict: a dot for the difference of means, a line for its interval.
 
-    Full dots are separable from zero, hollow ones are not. Rows that are compared with the most common arm carry the
+    Full dots are separable from zero, hollow ones are not. Where most rows are compared with one arm, these carry the
     other's name alone. ``published`` holds a published difference by the name of arm a, on the axis' scale, each a
     diamond. ``limits`` cuts the axis where a few rows would squeeze all others; what is cut carries an arrowhead.
     """
     scale, unit = found.scale_and_unit
     base, shared = Counter(d.b for d in found.differences).most_common(1)[0]
-    names = [d.a if d.b == base and shared > 1 else f"{d.a} − {d.b}" for d in found.differences]
+    most = 2 * shared > len(found.differences) > 1
+    names = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences]
     notes = []
     rows = np.arange(len(names))
     figure = new_figure(0.85 + 0.21 * len(names))
@@ -60,7 +61,7 @@ def plot_forest(
         label.set_color(colour)
     beside.tick_params(length=0)
     beside.spines["right"].set_visible(False)
-    against = f", against {base}" if shared > 1 else ""
+    against = f", against {base}" if most else ""
     what = metric_label(found.metric).removesuffix(" (%)").lower()
     ax.set(xlabel=f"Difference of {what}{against} ({unit.strip() or 'as measured'})", ylim=(len(names) - 0.4, -0.6))
     ax.annotate(found.family, (0, 1), (0, 3), "axes fraction", textcoords="offset points", fontsize=7, color=GREY)

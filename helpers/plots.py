@@ -112,7 +112,7 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     """Return one final figure of every arm: a ring a seed, a bar for the mean's 95 % interval, and its value.
 
     ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
-    the same name is marked with a diamond.
+    the same name is marked with a diamond, with its own interval where the pictures that it stands on are known.
     """
     by_arm, (scale, _) = runs.by_arm(), scale_and_digits(metric)
     styles = arm_styles(list(by_arm))
@@ -129,6 +129,8 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
         ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
         if mark := published and arm in published and published_for(published[arm], metric):
             ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)
+            if ends := mark.interval():
+                ax.plot(ends, [row + 0.28] * 2, color=INK, lw=1)
             marked = True
     ax.plot([], [], "o", color=GREY, mfc="white", ms=4.5, label="one seed")
     ax.plot([], [], color=GREY, lw=2.5, label="95 % interval of the mean")

@@ -44,6 +44,14 @@ def test_rows_of_several_bases_name_both_and_lost_runs_are_told():
     assert [label.get_text() for label in beside.get_yticklabels()][1] == "collapsed  3 of 3 collapsed"
 
 
+def test_where_no_arm_stands_in_most_rows_every_row_names_both():
+    pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+    verdict = Verdict("validation_loss", 3, 0.95, tuple(Difference(a, b, 0.1, 0.05, 0.15) for a, b in pairs))
+    (ax,) = plot_forest(verdict).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"{a} − {b}" for a, b in pairs]
+    assert "against" not in ax.get_xlabel()
+
+
 def test_what_is_taken_home_names_its_facts_and_says_when_one_fails(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("helpers.publish.generated_folder", lambda: tmp_path)
     takeaway("04-home", "Better is better.", rests_on={"better above base": found()["better"].above})

@@ -111,6 +111,21 @@ def test_every_seed_and_the_published_figure_are_marked_where_they_are():
         plot_metric(runs, "test_accuracy", {"R2": "R2/kernels/9-9-9"})
 
 
+def test_a_published_figure_of_a_sample_carries_its_interval():
+    runs = synthetic_runs("R2", "R4")
+    with_r4, without = (
+        [list(line.get_xdata()) for line in plot_metric(runs, "test_accuracy", marked).axes[0].lines]
+        for marked in (PUBLISHED, {"R2": PUBLISHED["R2"]})
+    )
+    # 404 of 626 pictures: Wilson's interval, by hand.
+    share, n, z2 = 404 / 626, 626, 1.959964**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = (z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) ** 0.5 / (1 + z2 / n)
+    expected = [100 * (middle - half), 100 * (middle + half)]
+    assert any(ends == pytest.approx(expected, abs=1e-4) for ends in with_r4)
+    assert not any(ends == pytest.approx(expected, abs=1e-4) for ends in without)
+
+
 def test_the_confusion_matrix_says_the_mean_share_of_each_class_and_takes_one_arm():
     runs = synthetic_runs("R2")
     figure = plot_confusion(runs, "test")
