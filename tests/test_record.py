@@ -34,6 +34,17 @@ def finished(elsewhere):
     return train_run(SMALL, device="cpu", progress=False)
 
 
+def as_trained(model):
+    """Return the model laid out in memory as in training: so its answers are the same to the last bit."""
+    return model.to(memory_format=torch.channels_last)
+
+
+def kept_network(run):
+    model = build("r4")
+    model.load_state_dict(load_weights(run))
+    return as_trained(model)
+
+
 def test_a_run_survives_the_file(finished, tmp_path):
     write_run(finished, tmp_path)
     run = read_run(SMALL, "cpu", arm="r4", folder=tmp_path)
@@ -60,13 +71,12 @@ def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_
 def test_the_reliability_curve_is_scikit_learns_and_says_what_the_error_says(finished, tmp_path):
     write_run(finished, tmp_path)
     run = read_run(SMALL, "cpu", folder=tmp_path)
-    data, model = load("digits"), build("r4")
+    data, model = load("digits"), kept_network(run)
     assert {split: sum(curve["count"]) for split, curve in run.calibration.items()} == {
         "train": 256,
         "validation": len(data.validation),
         "test": len(data.test),
     }
-    model.load_state_dict(load_weights(run))
     confidence, guesses = predict(model, data.test, data.mean, data.std).softmax(1).max(1)
     right, confidence = (guesses == data.test.labels).numpy(), confidence.numpy()
     curve, filled = run.calibration["test"], np.array(run.calibration["test"]["count"]) > 0
@@ -93,8 +103,7 @@ def test_the_average_is_what_is_recorded_and_kept():
     history, metrics = averaged["history"], averaged["metrics"]
     assert metrics["validation_accuracy"] == history["averaged_validation_accuracy"][-1]
     assert metrics["validation_loss"] == history["averaged_validation_loss"][-1] != history["validation_loss"][-1]
-    data, model = load("digits"), build("r4")
-    model.load_state_dict(load_weights(Run(averaged)))
+    data, model = load("digits"), kept_network(Run(averaged))
     logits = predict(model, data.validation, data.mean, data.std)
     loss = torch.nn.functional.cross_entropy(logits, data.validation.labels).item()
     assert metrics["validation_loss"] == pytest.approx(loss, rel=1e-5)
@@ -102,16 +111,13 @@ def test_the_average_is_what_is_recorded_and_kept():
 
 
 def test_a_flagship_run_keeps_weights_that_say_the_same(finished):
-    data, model = load("digits"), build("r4")
-    model.load_state_dict(load_weights(Run(finished)))
+    data, model = load("digits"), kept_network(Run(finished))
     guesses = predict(model, data.test, data.mean, data.std).argmax(1)
     assert (guesses.numpy() == Run(finished).predictions["test"][0]).all()
 
 
 def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(finished):
-    data, model = load("digits"), build("r4")
-    model.load_state_dict(load_weights(Run(finished)))
-    model.eval()
+    data, model = load("digits"), kept_network(Run(finished)).eval()
     images = normalise(data.test.images, data.mean, data.std)
     with torch.no_grad():
         means = (model(images) + model(images.flip(3))) / 2
@@ -215,7 +221,7 @@ def test_snapshots_hold_the_weights_before_training_and_after_every_epoch(elsewh
     assert all(torch.equal(value, start[name]) for name, value in load_snapshot(run, 0).state_dict().items())
     data = load("digits")
     for epoch, accuracy in zip((1, 2), run.history["validation_accuracy"], strict=True):
-        logits = predict(load_snapshot(run, epoch), data.validation, data.mean, data.std)
+        logits = predict(as_trained(load_snapshot(run, epoch)), data.validation, data.mean, data.std)
         assert (logits.argmax(1) == data.validation.labels).float().mean().item() == pytest.approx(accuracy, abs=1e-5)
     with pytest.raises(FileNotFoundError, match="move the run's record away"):
         load_snapshot(run, 3)
