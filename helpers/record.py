@@ -82,6 +82,7 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": gpu or _processor(),
         "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # processors of one name may differ in these
         "threads": torch.get_num_threads(),
         "data_source": data.source,
         "data_hashes": dict(data.hashes),

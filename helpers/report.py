@@ -30,8 +30,8 @@ _SPARED = re.compile(
     r"\\(?:result|published|coursefigure|coursetable|coursetext|cite[a-z]*|label|[cC]?ref|input|url|path|code|setting)"
     r"\*?(?:\[[^\]]*\])*\{[^{}]*\}"
 )
-# A number: digits that belong to no name, so CIFAR-10, R2, conv1 and x_1 are none.
-_LITERAL = re.compile(r"(?<![A-Za-z\d_])(?<![A-Za-z]-)\d+(?:[.,]\d+)*")
+# A number: digits that belong to no name or power, so CIFAR-10, R2, conv1, x_1 and s^2 are none.
+_LITERAL = re.compile(r"(?<![A-Za-z\d_^])(?<![A-Za-z]-)\d+(?:[.,]\d+)*")
 _COUNTED = (
     r"(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand|million)"
     r"[ ~-]+(?:\w+[ ~-]+)?(?:seeds?|runs?|epochs?|percent|per~?cent|points?|seconds?|minutes?|hours?|images)\b"

@@ -108,7 +108,7 @@ def test_a_result_typed_by_hand_or_an_unknown_key_is_told_with_its_line(folder, 
 
 def test_names_references_definitions_and_comments_may_hold_digits(folder):
     fine = [
-        r"CIFAR-10, R2, conv1, ResNet-18 and $x_1, \dots, x_n$ \citep[see][]{Krizhevsky2009}.",
+        r"CIFAR-10, R2, conv1, ResNet-18 and $x_1^2, \dots, x_n$ \citep[see][]{Krizhevsky2009}.",
         r"Images are \setting{32} pixels wide; see \cref{tab:03-arms}, \path{data/2026/}, \code{top5}. % 83.0 %",
         r"R4 has \published{R4/parameters} parameters. Two runs differ.",
     ]
