@@ -54,14 +54,16 @@ def test_the_libraries_for_cpus_reach_the_same_divergence_with_the_same_paramete
     X, y = digits
     # With so few points, the usual rate of 200 would leave them trembling at the end.
     given = {"iterations": 500, "perplexity": 10, "learning_rate": 20, "verbose": False}
-    found = {name: embed(X, name, **given) for name in ("opentsne", "sklearn")}
-    kl = {name: exact_kl(principal(X), e.coordinates, 10) for name, e in found.items()}
-    assert kl["opentsne"] == pytest.approx(kl["sklearn"], rel=0.05)
-    for name, e in found.items():
-        assert e.coordinates.shape == (120, 2) and e.coordinates.dtype == np.float32
-        assert e.backend == name and e.repeatable and e.seconds > 0
-        assert e.kl == pytest.approx(kl[name], rel=0.05)
-        assert silhouette_score(e.coordinates, y) > 0.4  # three digits that nobody confuses
+    found = {name: [embed(X, name, seed=seed, **given) for seed in range(8)] for name in ("opentsne", "sklearn")}
+    kl = {name: [exact_kl(principal(X), e.coordinates, 10) for e in several] for name, several in found.items()}
+    # From start to start, and from processor to processor, one divergence scatters by 3 %, a mean of eight by 1 %.
+    assert np.mean(kl["opentsne"]) == pytest.approx(np.mean(kl["sklearn"]), rel=0.05)
+    for name, several in found.items():
+        for e, exact in zip(several, kl[name], strict=True):
+            assert e.coordinates.shape == (120, 2) and e.coordinates.dtype == np.float32
+            assert e.backend == name and e.repeatable and e.seconds > 0
+            assert e.kl == pytest.approx(exact, rel=0.05)
+            assert silhouette_score(e.coordinates, y) > 0.4  # three digits that nobody confuses
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another(digits):
