@@ -25,7 +25,7 @@ from helpers.study import Runs
 
 LEVEL = 0.95
 # How alike the variances of a study's arms are: log variances scatter as if each were known from so many degrees of
-# freedom. The record's own estimate is about 5; fewer are safer (:mod:`helpers.error_rate` measures what that costs).
+# freedom. Fewer than the record's scatter would allow, which errs less often: :mod:`helpers.error_rate` says how often.
 PRIOR_DF = 3
 # How many families in which nothing differs are simulated for a critical value, and from which random numbers.
 FAMILIES, SIMULATION_SEED = 50_000, 1
