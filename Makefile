@@ -1,4 +1,4 @@
-# The verbs of the course; `make` alone lists them. Without make, `python -m helpers` runs the same ones.
+# The verbs of the course; `make` alone lists them. Without make, `python -m course` runs the same ones.
 # `make report` and `make test` start from nothing but Python 3.11: they make .venv, and install LaTeX if they may.
 
 PY := .venv/bin/python
@@ -13,30 +13,30 @@ help:
 
 report: ## re-execute every notebook and compile report/report.pdf
 	@$(MAKE) --no-print-directory -j2 .venv/.ready latex
-	@$(PY) -m helpers report
+	@$(PY) -m course report
 
 test: ## unit tests, strict and smoke runs of every notebook, the report's tests
 	@$(MAKE) --no-print-directory -j2 .venv/.ready latex LATEX=optional
-	@$(PY) -m helpers test $(if $(JOBS),--jobs $(JOBS))
+	@$(PY) -m course test $(if $(JOBS),--jobs $(JOBS))
 
 record: .venv/.ready ## train what the notebooks declare and the record lacks (STUDY=name JOBS=n SEEDS=n SCHEDULER=tcp://...)
-	@$(PY) -m helpers record $(if $(STUDY),--study $(STUDY)) $(if $(JOBS),--jobs $(JOBS)) \
+	@$(PY) -m course record $(if $(STUDY),--study $(STUDY)) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 smoke: .venv/.ready ## rehearse: retrain everything, tiny, on the embedded digits, into a temporary record
-	@$(PY) -m helpers smoke $(if $(JOBS),--jobs $(JOBS))
+	@$(PY) -m course smoke $(if $(JOBS),--jobs $(JOBS))
 
 bench: .venv/.ready ## run the benchmarks, print a table of ratios, write data/bench.json (BENCH=name)
-	@$(PY) -m helpers bench $(BENCH)
+	@$(PY) -m course bench $(BENCH)
 
 status: .venv/.ready ## list every study, and how much of it is recorded
-	@$(PY) -m helpers status
+	@$(PY) -m course status
 
 notebooks: .venv/.ready ## re-execute the notebooks in place
-	@$(PY) -m helpers notebooks $(if $(JOBS),--jobs $(JOBS))
+	@$(PY) -m course notebooks $(if $(JOBS),--jobs $(JOBS))
 
 badges: .venv/.ready ## point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py
-	@$(PY) -m helpers badges
+	@$(PY) -m course badges
 
 lint: .venv/.ready ## ruff over everything
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

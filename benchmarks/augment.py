@@ -12,10 +12,8 @@ from collections.abc import Callable
 import torch
 from torchvision.transforms import v2
 
-from helpers.augment import augmentation
 from helpers.data import load
-from helpers.experiment import Experiment
-from helpers.train import Trainer, pick_device
+from helpers.training import Experiment, Trainer, augmentation, pick_device
 
 BATCH, STEPS, TURNS = 64, 40, 5
 SPEC = "crop:4 hflip:0.5"

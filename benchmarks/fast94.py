@@ -12,9 +12,8 @@ import time
 import torch
 
 from helpers.data import load
-from helpers.experiment import Experiment
-from helpers.published import published
-from helpers.train import Trainer, predict
+from helpers.record import published
+from helpers.training import Experiment, Trainer, predict
 
 SEEDS, GOAL, HALF_A_SECOND = 10, 0.94, 0.5
 FAST = Experiment(

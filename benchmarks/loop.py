@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from helpers.data import load
-from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.train import Trainer, pick_device
+from helpers.training import Experiment, Trainer, pick_device
 
 BATCH, STEPS, TURNS, WARM_UP = 64, 60, 5, 10
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -11,9 +11,8 @@ import torch
 from joblib import cpu_count
 
 from helpers.data import load
-from helpers.experiment import Experiment
-from helpers.parallel import default_jobs, device_kind
-from helpers.train import Trainer, pick_device
+from helpers.record import default_jobs, device_kind
+from helpers.training import Experiment, Trainer, pick_device
 
 BATCH, SECONDS, ROUNDS = 128, 12.0, 3
 

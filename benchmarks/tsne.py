@@ -18,12 +18,18 @@ import numpy as np
 import torch
 
 from helpers.data import load, subset
-from helpers.embedding import available_backends, embed, principal
-from helpers.experiment import Experiment
-from helpers.projection import kl_divergence, recall, trustworthiness
-from helpers.split_latents import split_latents
-from helpers.train import fit
-from helpers.tsne_backends import BACKENDS
+from helpers.latent import (
+    BACKENDS,
+    available_backends,
+    embed,
+    kl_divergence,
+    principal,
+    recall,
+    split_latents,
+    trustworthiness,
+)
+from helpers.training import Experiment
+from helpers.training.loop import fit
 
 POINTS, LAYER, REFERENCE = 40_000, "flatten", "sklearn"
 MEBIBYTE = 2**20

@@ -1,4 +1,4 @@
-"""The verbs of the course on the command line: ``python -m helpers VERB``. The Makefile calls the same."""
+"""The verbs of the course on the command line: ``python -m course VERB``. The Makefile calls the same."""
 
 import argparse
 import json
@@ -32,8 +32,8 @@ def _pytest(*words: str, **environment: str) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Re-execute every notebook and compile report/report.pdf."""
-    from helpers import notebooks
-    from helpers import report as paper
+    from course import notebooks
+    from course import report as paper
 
     notebooks.execute(notebooks.all_notebooks(), jobs=args.jobs)
     _refresh_readme()
@@ -55,9 +55,8 @@ def smoke(args: argparse.Namespace) -> int:
 
 def record(args: argparse.Namespace) -> int:
     """Train what the notebooks declare and the record lacks."""
-    from helpers import parallel
-    from helpers.notebooks import studies_by_notebook
-    from helpers.study import most_telling_first
+    from course.notebooks import studies_by_notebook
+    from helpers.record import most_telling_first, parallel
 
     studies = [study for several in studies_by_notebook().values() for study in several]
     names = sorted({study.name for study in studies})
@@ -72,7 +71,7 @@ def record(args: argparse.Namespace) -> int:
 
 def bench(args: argparse.Namespace) -> int:
     """Run the benchmarks, print a table of ratios and write data/bench.json."""
-    from helpers import bench as benchmarks
+    from course import bench as benchmarks
 
     print(benchmarks.run(args.name).round(3).to_string(index=False))
     return 0
@@ -82,8 +81,8 @@ def status(args: argparse.Namespace) -> int:
     """List every study, and how much of it is recorded."""
     import pandas as pd
 
-    from helpers.notebooks import studies_by_notebook
-    from helpers.study import status as rows_of
+    from course.notebooks import studies_by_notebook
+    from helpers.record import status as rows_of
 
     rows = rows_of(studies_by_notebook())
     if args.json:
@@ -96,7 +95,7 @@ def status(args: argparse.Namespace) -> int:
 
 def notebooks(args: argparse.Namespace) -> int:
     """Re-execute the notebooks in place (all, or those whose names begin as given)."""
-    from helpers.notebooks import all_notebooks, execute
+    from course.notebooks import all_notebooks, execute
 
     paths = [p for p in all_notebooks() if not args.names or p.name.startswith(tuple(args.names))]
     if not paths:
@@ -107,7 +106,7 @@ def notebooks(args: argparse.Namespace) -> int:
 
 def badges(_: argparse.Namespace) -> int:
     """Point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py."""
-    from helpers.notebooks import all_notebooks, set_badge
+    from course.notebooks import all_notebooks, set_badge
 
     for path in all_notebooks():
         if set_badge(path):
@@ -118,7 +117,7 @@ def badges(_: argparse.Namespace) -> int:
 
 def numbers(_: argparse.Namespace) -> int:
     """Write report/generated/numbers.tex and the README's table from the record."""
-    from helpers import report as paper
+    from course import report as paper
 
     paper.write_numbers()
     _refresh_readme()
@@ -127,8 +126,8 @@ def numbers(_: argparse.Namespace) -> int:
 
 def _refresh_readme() -> None:
     """Fill in the README's tables: the notebooks, with the training time of their runs added up, and the comparison."""
-    from helpers.notebooks import fill, overview, studies_by_notebook
-    from helpers.run import DEVICES, read_run
+    from course.notebooks import fill, overview, studies_by_notebook
+    from helpers.record import DEVICES, read_run
 
     if settings.smoke():
         return
@@ -147,7 +146,7 @@ def _refresh_readme() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line: a verb, then its options."""
-    main_parser = argparse.ArgumentParser(prog="python -m helpers", description="The verbs of the course.")
+    main_parser = argparse.ArgumentParser(prog="python -m course", description="The verbs of the course.")
     verbs = main_parser.add_subparsers(metavar="VERB", required=True)
 
     def add(action, jobs: int | None = None) -> argparse.ArgumentParser:
@@ -179,7 +178,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return args.action(args)
     except Exception as error:
-        if not type(error).__module__.startswith("helpers"):
+        if not type(error).__module__.startswith(("helpers", "course")):
             raise
         print(f"{args.action.__name__}: {error}", file=sys.stderr)
         return 1

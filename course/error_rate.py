@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from helpers.evidence import LEVEL, compare, critical_value, interval, kept_values, largest_t
-from helpers.publish import measured
-from helpers.study import Runs
+from helpers.record import LEVEL, Runs, critical_value, interval, kept_values, largest_t
+from helpers.record.evidence import compare
+from helpers.show import measured
 
 METRIC = "validation_accuracy"
 # Numbers of seeds for which the error is simulated, and in how many families for each study.

@@ -21,7 +21,7 @@ from helpers.files import write_if_changed
 from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke
 
 if TYPE_CHECKING:
-    from helpers.study import Study
+    from helpers.record import Study
 
 REPOSITORY = f"https://github.com/{OWNER}/{REPO}"
 SETUP_CELL = f"""\
@@ -31,7 +31,7 @@ import sys
 if "google.colab" in sys.modules and "helpers" not in sys.modules:
     !test -d {REPO} || git clone -q --depth 1 -b {BRANCH} {REPOSITORY}.git
     sys.path.insert(0, "{REPO}")
-    from helpers.setup_colab import prepare
+    from course.colab import prepare
 
     prepare()"""
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
@@ -90,7 +90,7 @@ def declared_studies(path: Path) -> list["Study"]:
     Raises:
         NotebookFailed: such a cell cannot be executed alone.
     """
-    from helpers.study import Study
+    from helpers.record import Study
 
     namespace: dict[str, Any] = {"__name__": path.stem}
     for position, cell in code_cells(read(path)):

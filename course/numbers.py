@@ -11,12 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.evidence import LEVEL
-from helpers.published import published_figures
-from helpers.quantities import arm_mean_and_half, scale_and_digits
-from helpers.run import Run
+from helpers.record import (
+    LEVEL,
+    Run,
+    Runs,
+    Study,
+    arm_mean_and_half,
+    published_figures,
+    scale_and_digits,
+    seconds_recorded,
+)
 from helpers.settings import runs_folder
-from helpers.study import Runs, Study, seconds_recorded
 from helpers.tex import escape, number
 
 Studies = Mapping[str, Sequence[Study]]

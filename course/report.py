@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.error_rate import error_rates
+from course.error_rate import error_rates
+from course.numbers import Studies, data_table, environments_table, numbers, recorded, studies_table
 from helpers.files import write_if_changed
-from helpers.publish import table_tex
-from helpers.results import Studies, data_table, environments_table, numbers, recorded, studies_table
 from helpers.settings import GENERATED, ROOT, generated_folder, smoke
+from helpers.show import table_tex
 
 FOLDER = ROOT / "report"
 # What each command in the text stands for, relative to the report's folder.
@@ -56,7 +56,7 @@ def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path
     Only numbers that the report in ``folder`` quotes are written there.
     """
     if studies is None:
-        from helpers.notebooks import studies_by_notebook
+        from course.notebooks import studies_by_notebook
 
         studies = studies_by_notebook()
     found = recorded(studies)
@@ -64,7 +64,7 @@ def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path
     quoted = {_full(*use) for path in texts(folder) for use in _USE.findall(path.read_text())}
     lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(studies).items()) if key in quoted]
     path = generated_folder() / "numbers.tex"
-    write_if_changed(path, "% Written by helpers/report.py from data/runs.\n" + "\n".join(lines) + "\n")
+    write_if_changed(path, "% Written by course/report.py from data/runs.\n" + "\n".join(lines) + "\n")
     appendix = {
         "studies": (studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
         "environments": (environments_table(found), "On what the runs were recorded."),
@@ -72,7 +72,7 @@ def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path
     }
     for name, (content, caption) in appendix.items():
         if len(content):
-            text = table_tex(name, content, caption, made_by="helpers/report.py")
+            text = table_tex(name, content, caption, made_by="course/report.py")
             write_if_changed(generated_folder() / "tables" / f"{name}.tex", text)
     return path
 

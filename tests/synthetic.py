@@ -4,10 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from helpers.calibration import expected_calibration_error, reliability
-from helpers.experiment import Experiment
-from helpers.run import Run, pack
-from helpers.study import Runs
+from helpers.record import Run, Runs, expected_calibration_error, pack, reliability
+from helpers.training import Experiment
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARMS = {"R0 final": ("r0-final", 0.76), "R2": ("r2", 0.83), "R4": ("r4", 0.65)}

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.ablation import ablation_table, added_alone, judged, left_out, plot_waterfall
-from helpers.evidence import Difference, compare_values
-from helpers.study import Runs
+from helpers.lessons.ablation import ablation_table, added_alone, judged, left_out, plot_waterfall
+from helpers.record import Difference, Runs, compare_values
 
 IDEAS = ("padding", "larger batch")
 VALUES = np.random.default_rng(5).normal(0.5, 0.02, (7, 4))

@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms.functional as reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.augment import AUGMENTATIONS, augmentation
+from helpers.training import AUGMENTATIONS, augmentation
 
 SHAPES = [(3, 32, 32), (1, 21, 40), (4, 40, 17)]
 EVERYTHING = "crop:4 hflip:0.5 vflip:0.25 rotate:30 blur:2 cutout:8"

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from scenes import scene
 
-from helpers.baseline import colour_baseline, colour_features, fit_colour
 from helpers.data import Split, load
+from helpers.lessons.baseline import colour_baseline, colour_features, fit_colour
 
 
 def split_of(images, labels):

@@ -6,13 +6,12 @@ import torch
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
-from helpers import budgets, study
-from helpers.budgets import budget_table, final_network
 from helpers.data import DataMissing
-from helpers.experiment import Experiment
+from helpers.lessons import budgets
+from helpers.lessons.budgets import budget_table, final_network
 from helpers.models import build
-from helpers.run import Run, pack
-from helpers.study import Study
+from helpers.record import Run, Study, pack, study
+from helpers.training import Experiment
 
 BASE = Experiment(dataset="digits", model="r4", epochs=2, flagship=True)
 FULL, SMALL = (Study(name, BASE.but(epochs=n), arms={"R4": {}}, seeds=3) for name, n in (("r4-full", 9), ("r4", 2)))

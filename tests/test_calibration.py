@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from helpers.calibration import BINS, expected_calibration_error, reliability
+from helpers.record import BINS, expected_calibration_error, reliability
 
 
 def draw(count, off=0.0, seed=0):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.cam import class_activation_maps, last_convolution, overlaid, plot_maps
+from helpers.lessons.cam import class_activation_maps, last_convolution, overlaid, plot_maps
 from helpers.models import build
 
 

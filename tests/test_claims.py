@@ -3,9 +3,8 @@
 import pytest
 from synthetic import synthetic_run
 
-from helpers.claims import agreement, scales_table
-from helpers.evidence import Difference, Verdict
-from helpers.study import Runs
+from helpers.figures import agreement, scales_table
+from helpers.record import Difference, Runs, Verdict
 
 
 def found(*differences: Difference) -> Verdict:

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from helpers import settings
-from helpers.coordinates import load_coordinates, quantised, restored, save_coordinates
+from helpers.latent import load_coordinates, quantised, restored, save_coordinates
 
 MEGABYTE = 2**20
 

@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from helpers.corruptions import CORRUPTIONS, blur, jpeg, noise, plot_robustness, robustness
 from helpers.data import load
-from helpers.train import normalise
+from helpers.lessons.corruptions import CORRUPTIONS, blur, jpeg, noise, plot_robustness, robustness
+from helpers.training import normalise
 
 IMAGES = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -19,12 +19,20 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from helpers import archives, cifar10
-from helpers.cache import cached_arrays
-from helpers.data import DataError, DataMissing, channel_statistics, load, split_hash, subset
-from helpers.images import canonical_order
+from helpers.data import (
+    DataError,
+    DataMissing,
+    cached_arrays,
+    canonical_order,
+    channel_statistics,
+    cifar10,
+    load,
+    split_hash,
+    stratified_split,
+    subset,
+)
+from helpers.data import download as archives
 from helpers.settings import DATA
-from helpers.splits import stratified_split
 
 MIRRORS = cifar10.MIRRORS
 COUNTS = {"train": 120, "test": 30}

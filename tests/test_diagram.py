@@ -2,9 +2,8 @@
 
 import pytest
 
-from helpers.diagram import boxes, draw_network
-from helpers.improved import SWITCHES
-from helpers.models import build
+from helpers.lessons.diagram import boxes, draw_network
+from helpers.models import SWITCHES, build
 
 
 @pytest.mark.parametrize(

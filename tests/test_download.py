@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from helpers import download
-from helpers.download import DownloadError, fetch
+from helpers.data import DownloadError, download, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -179,7 +178,7 @@ def test_a_full_disk_is_not_blamed_on_the_mirrors(server, target, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("helpers.download._append", full)
+    monkeypatch.setattr("helpers.data.download._append", full)
     with pytest.raises(OSError, match="No space left") as caught:
         get(server, target, "good", "good")
     assert not isinstance(caught.value, DownloadError)

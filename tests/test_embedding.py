@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
-from helpers import embedding, tsne_backends
-from helpers.embedding import available_backends, embed, principal
+from helpers.latent import available_backends, embed, principal
+from helpers.latent import tsne as embedding
+from helpers.latent import tsne as tsne_backends
 
 FAST = {"iterations": 250, "perplexity": 10, "verbose": False}
 

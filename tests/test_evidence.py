@@ -7,21 +7,22 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers import evidence
-from helpers.error_rate import family_error
-from helpers.evidence import (
+from course.error_rate import family_error
+from helpers.record import (
+    Runs,
     arm_interval,
-    compare,
     compare_values,
     compare_within,
     critical_value,
+    evidence,
     interval,
+    metric_label,
     moderate,
     moderated,
+    scale_and_digits,
     verdict,
 )
-from helpers.quantities import metric_label, scale_and_digits
-from helpers.study import Runs
+from helpers.record.evidence import compare
 
 # So many prior degrees of freedom that all arms have one variance, and so many runs that it is known.
 ALIKE, KNOWN = 1e7, 20_000
@@ -97,7 +98,7 @@ def test_families_without_a_difference_are_called_different_in_five_of_a_hundred
 
 
 def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
-    monkeypatch.setattr("helpers.error_rate.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
+    monkeypatch.setattr("course.error_rate.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
     assert family_error(np.ones(7), 3) > 0.1
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehearsal
+from helpers.training import LOSSES, OPTIMIZERS, SCHEDULES, Experiment, rehearsal
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.explorer import explorer_page
 from helpers.files import atomic_write
+from helpers.latent import explorer_page
 from helpers.style import class_colours
 
 CLASSES = ("cat", "dog", "ship")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import folder, images
-from helpers.data import DataError, DataMissing, load
+from helpers.data import DataError, DataMissing, folder, images, load
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
 

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_runs
 
-from helpers.error_rate import error_rates, family_error
-from helpers.evidence import Difference, Verdict, compare_values
-from helpers.forest import plot_forest
-from helpers.publish import takeaway
+from course.error_rate import error_rates, family_error
+from helpers.figures import plot_forest
+from helpers.record import Difference, Verdict, compare_values
 from helpers.settings import generated_folder
+from helpers.show import takeaway
 
 
 def found() -> Verdict:
@@ -53,7 +53,7 @@ def test_where_no_arm_stands_in_most_rows_every_row_names_both():
 
 
 def test_what_is_taken_home_names_its_facts_and_says_when_one_fails(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("helpers.publish.generated_folder", lambda: tmp_path)
+    monkeypatch.setattr("helpers.show.generated_folder", lambda: tmp_path)
     takeaway("04-home", "Better is better.", rests_on={"better above base": found()["better"].above})
     assert capsys.readouterr().out == "Better is better.\n"
     text = (tmp_path / "texts" / "04-home.tex").read_text()
@@ -67,7 +67,7 @@ def test_what_is_taken_home_names_its_facts_and_says_when_one_fails(capsys, monk
 
 
 def test_the_rule_is_measured_on_the_studies_of_several_arms(monkeypatch):
-    monkeypatch.setattr("helpers.error_rate.measured", lambda name, compute, of: compute())
+    monkeypatch.setattr("course.error_rate.measured", lambda name, compute, of: compute())
     runs = synthetic_runs()
     rates = error_rates({"base": runs, "alone": synthetic_runs("R2")})
     assert rates["contrasts"] == 2 and 0 <= rates["separable-in-pairs"] <= 2

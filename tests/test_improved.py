@@ -4,11 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.efficient import fast94
-from helpers.improved import IDEAS, SWITCHES
-from helpers.layers import layer_table, structure_hash
-from helpers.models import build, options
-from helpers.whitening import Whitening
+from helpers.models import IDEAS, SWITCHES, Whitening, build, fast94, layer_table, options, structure_hash
 
 
 def sides(**switches):

@@ -13,7 +13,7 @@ import uuid
 import pytest
 from websocket import create_connection
 
-from helpers.notebooks import all_notebooks, code_cells, read
+from course.notebooks import all_notebooks, code_cells, read
 from helpers.settings import NOTEBOOKS
 
 TOKEN = "a-token-for-this-test"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.latent_plots import name_places, plot_film, plot_latents, plot_stages, plot_thumbnails
+from helpers.latent import name_places, plot_film, plot_latents, plot_stages, plot_thumbnails
 from helpers.style import pdf
 
 CLASSES = ("cat", "dog", "ship")

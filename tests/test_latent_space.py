@@ -6,15 +6,12 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.neighbors import KNeighborsClassifier
 
-from helpers import latent_space
-from helpers import run as run_module
 from helpers.data import load
-from helpers.embedding import embed
-from helpers.experiment import Experiment
-from helpers.latent_space import answers, picture, pictured, pictures
-from helpers.record import train_run
-from helpers.run import Run, load_snapshot
-from helpers.train import normalise
+from helpers.latent import answers, embed, picture, pictured, pictures
+from helpers.latent import store as latent_space
+from helpers.record import Run, load_snapshot, train_run
+from helpers.record import run as run_module
+from helpers.training import Experiment, normalise
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,7 @@ from PIL import Image, ImageOps
 from scenes import encoded, scene
 from torchvision.transforms import v2
 
-from helpers.data import DataError, load
-from helpers.digits import write_pictures
-from helpers.folder import list_pictures, scan
-from helpers.images import read_picture
+from helpers.data import DataError, list_pictures, load, read_picture, scan, write_pictures
 
 PER_CLASS = 250
 CLASSES = ("Äpfel", "кошки", "犬", "plain")
@@ -175,7 +172,7 @@ def test_a_huge_jpeg_is_shrunk_while_it_is_decoded_and_a_bomb_refused(tmp_path, 
     assert np.abs(pixels.astype(int) - expected).mean() < 3
     with pytest.raises(DataError, match="exceeds limit|bomb"):
         read_picture(encoded(scene(3, (1280, 960)), "PNG"))
-    monkeypatch.setattr("helpers.images._LARGEST_JPEG", 1280 * 960 - 1)
+    monkeypatch.setattr("helpers.data.images._LARGEST_JPEG", 1280 * 960 - 1)
     with pytest.raises(DataError, match="1280 x 960 pixels"):
         read_picture(large)
 

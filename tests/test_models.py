@@ -9,9 +9,17 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.layers import latents, layer_table, structure_hash, summary
-from helpers.model_parts import Residual, chain
-from helpers.models import MODELS, build, options, register
+from helpers.models import (
+    MODELS,
+    Residual,
+    build,
+    chain,
+    latents,
+    layer_table,
+    options,
+    structure_hash,
+    summary,
+)
 
 NAMES = ["r0-base", "r0-model2", "r0-final", "r1", "r2", "r4"]
 
@@ -372,12 +380,10 @@ def test_nonsense_is_refused_with_the_choices(name, chosen, complaint):
 
 
 def test_learners_can_enter_nets_of_their_own(monkeypatch):
-    monkeypatch.delitem(MODELS, "tiny", raising=False)
-
-    @register("tiny")
     def tiny(classes, *, width=4):
         return nn.Sequential(nn.Flatten(), nn.Linear(3072, width), nn.Linear(width, classes))
 
+    monkeypatch.setitem(MODELS, "tiny", tiny)
     assert options("tiny") == {"width": 4}
     assert build("tiny", 3, width=2)[2].weight.shape == (3, 2)
 

@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from helpers.data import load
-from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.muon import Muon, as_matrix
-from helpers.train import fit
+from helpers.training import Experiment, Muon, as_matrix
+from helpers.training.loop import fit
 
 SMALL = Experiment(
     dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3
@@ -71,7 +70,7 @@ def test_it_learns_and_follows_a_schedule():
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
-    from helpers.train import Trainer
+    from helpers.training import Trainer
 
     path, data = tmp_path / "state.pt", load("digits")
     whole = fit(SMALL, data, device="cpu", progress=False)

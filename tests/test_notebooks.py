@@ -12,7 +12,7 @@ import pytest
 from contracts import long_cells, notebook_problems
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers.notebooks import (
+from course.notebooks import (
     SETUP_CELL,
     NotebookFailed,
     all_notebooks,
@@ -94,7 +94,7 @@ def sample(folder: Path, name: str = "05_sample.ipynb") -> Path:
         new_markdown_cell(f"# Sample\n\n{badge(path)}\n\n## The question\n\nDoes it\nwork? It should."),
         new_markdown_cell("## Predict first\n\n## Set-up"),
         code(SETUP_CELL, "setup"),
-        code("from helpers.experiment import Experiment\nfrom helpers.study import Study", "imports"),
+        code("from helpers.training.experiment import Experiment\nfrom helpers.record.study import Study", "imports"),
         new_markdown_cell("## Experiment: one study"),
         code('study = Study("sample", Experiment(model="r4"), vary={"lr": [0.1, 0.2]}, seeds=3)', "study"),
         new_markdown_cell("## Evidence"),
@@ -133,7 +133,7 @@ BREACHES = {
     "missing heading": (6, {"source": "## Proof"}, '"Evidence" is missing'),
     "headings out of order": (6, {"source": "## What next"}, '"Evidence" is missing'),
     "empty cell": (6, {"source": ""}, "empty cell"),
-    "import star": (3, {"source": "from helpers.study import *"}, "import *"),
+    "import star": (3, {"source": "from helpers.record.study import *"}, "import *"),
     "second import cell": (7, {"source": "import os"}, "imports outside"),
     "two import tags": (7, {"metadata": {"tags": ["imports"]}}, "exactly one cell"),
     "asks for rehearsal": (7, {"source": "os.environ.get('COURSE_SMOKE')"}, "rehearsal"),
@@ -280,7 +280,7 @@ def test_badges_are_set_once(tmp_path):
 
 def test_overview_takes_question_and_finding_from_the_notebook(tmp_path, monkeypatch):
     path = sample(tmp_path)
-    monkeypatch.setattr("helpers.notebooks.all_notebooks", lambda: [path])
+    monkeypatch.setattr("course.notebooks.all_notebooks", lambda: [path])
     row = overview({"05_sample": "1.0 h CPU"}).splitlines()[-1]
     name = "[05_sample](notebooks/05_sample.ipynb)"
     assert row == f"| {name} | Does it work? | 6 | 1.0 h CPU | {badge(path)} |"

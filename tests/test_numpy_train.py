@@ -11,8 +11,7 @@ from helpers import numpy_cnn as cnn
 from helpers.data import load
 from helpers.numpy_cnn.choices import parts
 from helpers.numpy_cnn.inputs import normaliser
-from helpers.numpy_train import load_weights, pictures
-from helpers.train import normalise
+from helpers.training import load_weights, normalise, pictures
 
 CHOICES = {
     "model": "r3", "model_options": {}, "optimizer": "SGD", "optimizer_options": {}, "lr": 0.01,

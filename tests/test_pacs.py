@@ -7,11 +7,9 @@ import pytest
 from PIL import Image
 from scenes import scene
 
-from helpers import pacs
-from helpers.data import DataError, DataMissing, load
-from helpers.dataset_name import parse
-from helpers.experiment import Experiment
+from helpers.data import DataError, DataMissing, load, pacs, parse
 from helpers.settings import DATA
+from helpers.training import Experiment
 
 COUNTS = {"art_painting": (8,) * 7, "cartoon": (9,) * 7, "photo": (7,) * 7, "sketch": (12, 10, 10, 10, 10, 5, 6)}
 COPY = ("cartoon/dog/0.png", "cartoon/house/8.png")

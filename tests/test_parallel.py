@@ -12,17 +12,15 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from helpers import parallel
-from helpers.experiment import Experiment
-from helpers.parallel import RunsFailed, record, train_apart
-from helpers.run import read_run
+from helpers.record import RunsFailed, parallel, read_run, record, train_apart
+from helpers.training import Experiment
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.run.runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr("helpers.record.run.runs_folder", lambda: tmp_path / "runs")
     monkeypatch.setattr(parallel, "checkpoint_folder", lambda: tmp_path / "checkpoints")
     return tmp_path
 
@@ -40,7 +38,7 @@ def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypat
     experiments = [SMALL.but(seed=seed) for seed in range(2)]
     record(experiments, jobs=1)
     one_after_another = histories(experiments)
-    monkeypatch.setattr("helpers.run.runs_folder", lambda: folder / "apart")
+    monkeypatch.setattr("helpers.record.run.runs_folder", lambda: folder / "apart")
     record(experiments, jobs=2)
     assert histories(experiments) == one_after_another
 
@@ -120,7 +118,7 @@ def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
 
 
 def test_the_process_of_a_run_reads_its_task_from_standard_input(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "helpers.parallel"], input="{}", capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "helpers.record.parallel"], input="{}", capture_output=True, text=True)
     assert done.returncode != 0 and "KeyError" in done.stderr
 
 

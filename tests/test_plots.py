@@ -4,18 +4,22 @@ import pytest
 import torch
 from synthetic import CLASSES, broken_off, synthetic_runs
 
-from helpers import pictures, style
-from helpers.curves import plot_curves, spread
+from helpers import style
 from helpers.data import Split
-from helpers.plots import plot_classwise, plot_confusion, plot_metric
-from helpers.study import Runs
-from helpers.tables import (
+from helpers.figures import (
     accuracy_table,
     arms_table,
     classwise_table,
     comparison_table,
+    plot_classwise,
+    plot_confusion,
+    plot_curves,
+    plot_metric,
     published_verdict,
+    spread,
 )
+from helpers.figures import images as pictures
+from helpers.record import Runs
 
 PUBLISHED = {"R0 final": "R0/final", "R2": "R2/kernels/3-3-3", "R4": "R4"}
 

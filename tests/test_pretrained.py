@@ -8,15 +8,13 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from helpers import pretrained
 from helpers.data import DataError, DataMissing, load
-from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.pretrained import fingerprint, load_network, network_path, networks, save_network, start
-from helpers.record import train_run, write_run
-from helpers.run import Run, read_run
+from helpers.record import Run, read_run, train_run, write_run
 from helpers.settings import DATA
-from helpers.train import Trainer, fit
+from helpers.training import Experiment, Trainer, fingerprint, load_network, network_path, networks, save_network, start
+from helpers.training import kept as pretrained
+from helpers.training.loop import fit
 
 SMALL = Experiment(dataset="digits", model="r2", model_options={"dropout": 0.0}, train_size=64, epochs=1)
 
@@ -47,7 +45,7 @@ def random_network(experiment=SMALL, classes=10, seed=5):
 
 def test_weights_come_back_as_the_nearest_half_precision_numbers():
     model = random_network()
-    path = save_network("small-net", model, run_of())
+    path = save_network("small-net", model, run_of().content)
     kept, info = load_network("small-net")
     assert networks() == ("small-net",) and network_path("small-net") == path
     assert info["experiment"] == SMALL and info["key"] == SMALL.key and info["device"] == "cpu"
@@ -62,30 +60,30 @@ def test_what_cannot_be_kept_is_refused():
     model = random_network()
     for name in ("Small", "../up", "", "imagenet", "a_b"):
         with pytest.raises(ValueError, match="name="):
-            save_network(name, model, run_of())
+            save_network(name, model, run_of().content)
     with pytest.raises(ValueError, match="logits"):
-        save_network("cut", model[:-1], run_of())
+        save_network("cut", model[:-1], run_of().content)
     with pytest.raises(ValueError, match="do not fit"):
-        save_network("other", build("r1"), run_of())
+        save_network("other", build("r1"), run_of().content)
     with torch.no_grad():
         model.fc1.weight[0, 0] = 1e6
     with pytest.raises(ValueError, match=r"fc1.weight.*half precision"):
-        save_network("large", model, run_of())
+        save_network("large", model, run_of().content)
     assert networks() == ()
 
 
 def test_there_is_room_for_a_few_networks_only(monkeypatch):
-    size = save_network("one", random_network(), run_of()).stat().st_size
+    size = save_network("one", random_network(), run_of().content).stat().st_size
     monkeypatch.setattr(pretrained, "ROOM", 2 * size - 1)
-    save_network("one", random_network(seed=6), run_of())  # in its own place
+    save_network("one", random_network(seed=6), run_of().content)  # in its own place
     with pytest.raises(ValueError, match=f"of {2 * size - 1:,} for all networks {size:,} are taken"):
-        save_network("two", random_network(), run_of())
+        save_network("two", random_network(), run_of().content)
 
 
 def test_absent_and_damaged_networks_are_named(folder):
     with pytest.raises(DataMissing, match=r"no network 'abc'.*none yet"):
         load_network("abc")
-    path = save_network("abc", random_network(), run_of())
+    path = save_network("abc", random_network(), run_of().content)
     with pytest.raises(DataMissing, match=r"no network 'abd'.*there are: abc"):
         load_network("abd")
     whole = path.read_bytes()
@@ -102,7 +100,7 @@ def test_absent_and_damaged_networks_are_named(folder):
 
 
 def test_a_run_starts_from_the_kept_weights_and_the_seeds_own_last_layer():
-    save_network("small-net", random_network(classes=3), run_of(classes=3))
+    save_network("small-net", random_network(classes=3), run_of(classes=3).content)
     kept, _ = load_network("small-net")
     data, tuned = load("digits"), SMALL.but(initial="small-net", seed=4)
     found = Trainer(tuned, data, torch.device("cpu"), False).model.state_dict()
@@ -115,7 +113,7 @@ def test_a_run_starts_from_the_kept_weights_and_the_seeds_own_last_layer():
 
 
 def test_another_model_than_the_kept_one_is_refused():
-    save_network("small-net", random_network(), run_of())
+    save_network("small-net", random_network(), run_of().content)
     for other in ({"model": "r1", "model_options": {}}, {"model_options": {"dropout": 0.2}}):
         with pytest.raises(ValueError, match=r"initial='small-net' is a 'r2' with \{'dropout': 0.0\}, not"):
             start(SMALL.but(initial="small-net", **other), load("digits"))
@@ -124,7 +122,7 @@ def test_another_model_than_the_kept_one_is_refused():
 
 
 def test_the_record_says_which_weights_it_started_from(tmp_path):
-    path = save_network("small-net", random_network(), run_of())
+    path = save_network("small-net", random_network(), run_of().content)
     experiment = SMALL.but(initial="small-net")
     write_run(train_run(experiment, device="cpu", progress=False), tmp_path / "runs")
     run = read_run(experiment, "cpu", folder=tmp_path / "runs")

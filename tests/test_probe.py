@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from helpers.data import load, subset
+from helpers.latent import split_latents
+from helpers.lessons.probe import linear_probe, probe_network
 from helpers.models import build
-from helpers.probe import linear_probe, probe_network
-from helpers.split_latents import split_latents
 
 
 def clouds(count, seed, noise=3.0):

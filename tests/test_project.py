@@ -19,43 +19,23 @@ from IPython.core.inputtransformer2 import TransformerManager
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from helpers import __main__ as command_line
-from helpers import bench
-from helpers.notebooks import REPOSITORY, SETUP_CELL
+from course import __main__ as command_line
+from course import bench
+from course.notebooks import REPOSITORY, SETUP_CELL
+from helpers.lessons.speed import speed_table
 from helpers.settings import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README, MAKEFILE = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
 MEGABYTE = 2**20
 
-# From left to right: nobody imports from the right. Modules of one group stand side by side.
-ORDER = (
-    ("settings", "files"),
-    ("images",),
-    ("archives", "cache", "download", "splits", "duplicates"),
-    ("cifar10", "digits", "folder", "pacs"),
-    ("dataset_name",),
-    ("data", "augment", "numpy_cnn", "calibration", "tsne_backends", "baseline"),
-    ("layers", "model_parts", "embedding", "projection", "coordinates", "whitening", "muon", "precision"),
-    ("improved", "efficient"),
-    ("models",),
-    ("experiment",),
-    ("checkpoint", "recipe", "run"),
-    ("pretrained",),
-    ("train",),
-    ("numpy_train", "split_latents"),
-    ("probe",),
+# From the ground up: a package imports from the floors below its own alone, and files within it in no circle.
+FLOORS = (
+    ("settings", "files", "style", "tex", "models", "numpy_cnn"),
+    ("data",),
+    ("training",),
     ("record",),
-    ("parallel", "latent_space"),
-    ("study",),
-    ("evidence", "published", "quantities", "style", "tex"),
-    ("plots", "pictures", "tables", "curves", "sweeps", "progress", "claims", "results", "explorer", "latent_plots"),
-    ("cam", "ablation", "diagram", "corruptions", "budgets", "forest"),
-    ("publish",),
-    ("error_rate",),
-    ("notebooks", "bench", "setup_colab"),
-    ("report",),
-    ("__main__",),
+    ("figures", "latent", "lessons", "show"),
 )
 
 
@@ -104,8 +84,8 @@ def test_constraints_hold_every_requirement_at_a_version_that_suits_it_and_no_lo
 
 def test_every_import_is_declared():
     provided = metadata.packages_distributions()
-    own = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"helpers"} | set(sys.stdlib_module_names)
-    found = {"helpers": set(), "tests": set(), "benchmarks": set()}
+    own = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"helpers", "course"} | set(sys.stdlib_module_names)
+    found = {"helpers": set(), "course": set(), "tests": set(), "benchmarks": set()}
     for folder, names in found.items():
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -115,7 +95,7 @@ def test_every_import_is_declared():
                     names.add(node.module.split(".")[0])
     declared = set(requirements("gpu", "cluster"))
     for folder, names in found.items():
-        allowed = declared if folder == "helpers" else declared | set(requirements("dev"))
+        allowed = declared if folder in ("helpers", "course") else declared | set(requirements("dev"))
         for name in sorted(names - own):
             distributions = {canonicalize_name(d) for d in provided.get(name, [name])}
             assert distributions & allowed, f"{folder} imports {name}, which pyproject.toml does not declare"
@@ -134,13 +114,16 @@ def test_citation_and_set_up_cell_name_the_repository_of_the_settings():
 # --- How it is built. ---
 
 
-def test_no_file_of_helpers_is_long():
-    sizes = {p.relative_to(ROOT): len(p.read_text().splitlines()) for p in (ROOT / "helpers").rglob("*.py")}
-    assert {str(path): size for path, size in sizes.items() if size > 350} == {}
-
-
 def test_imports_go_one_way():
-    assert import_problems(ROOT / "helpers", ORDER) == []
+    assert import_problems(ROOT / "helpers", FLOORS) == []
+
+
+def test_what_runs_the_course_stands_above_it():
+    sources = [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    named = {str(path.relative_to(ROOT)): path.read_text().count("from course") for path in sources}
+    notebooks = {name: count for name, count in named.items() if name.endswith(".ipynb")}
+    assert [name for name, count in named.items() if count and name not in notebooks] == []
+    assert set(notebooks.values()) == {1}, "beyond its set-up cell, no notebook imports from course"
 
 
 def test_wrong_imports_are_noticed(tmp_path):
@@ -157,7 +140,7 @@ def test_wrong_imports_are_noticed(tmp_path):
     }.items():
         (package / f"{name}.py").write_text(text)
     problems = "\n".join(import_problems(package, (("a",), ("b",), ("c",), ("sub",), ("d",))))
-    assert "pack.a imports pack.b, which stands to its right" in problems
+    assert "pack.a imports pack.b, which stands on a higher floor" in problems
     assert "a circle of imports: pack." in problems
     assert "pack.e imports a relative import" in problems
     assert "pack.c" not in problems and "pack.d imports" not in problems
@@ -204,9 +187,9 @@ def command_problems(readme: str, makefile: str) -> list[str]:
         for variable in re.findall(r"\b([A-Z]+)=", line):
             if f"$({variable})" not in makefile:
                 problems.append(f"README sets {variable}, the Makefile does not use it")
-    for verb in re.findall(r"-m helpers ([a-z]+)", f"{code}\n{makefile}"):
+    for verb in re.findall(r"-m course ([a-z]+)", f"{code}\n{makefile}"):
         if not callable(getattr(command_line, verb, None)):
-            problems.append(f"`python -m helpers {verb}` does not exist")
+            problems.append(f"`python -m course {verb}` does not exist")
     return problems
 
 
@@ -217,12 +200,12 @@ def test_readme_has_the_commands_of_the_makefile():
 def test_other_commands_in_a_readme_are_noticed():
     makefile = "a: ## first\n\t@x $(JOBS)\nb: ## second\n"
     assert command_problems("`make a JOBS=2`\n```sh\nmake b\n```\nmake c in prose", makefile) == []
-    wrong = command_problems("`make a STUDY=x` and `make c`, `python -m helpers nothing`", makefile)
+    wrong = command_problems("`make a STUDY=x` and `make c`, `python -m course nothing`", makefile)
     assert wrong == [
         "README has `make c`, the Makefile has not",
         "the Makefile has b, README has not",
         "README sets STUDY, the Makefile does not use it",
-        "`python -m helpers nothing` does not exist",
+        "`python -m course nothing` does not exist",
     ]
 
 
@@ -298,7 +281,7 @@ def test_the_kept_comparisons_are_a_table(tmp_path):
     row |= {"device": "cpu", "threads": 2}
     results = tmp_path / "bench.json"
     results.write_text(json.dumps([row, {**row, "name": "tsne b"}]))
-    assert bench.speed_table("loop", results=results).to_dict("index") == {
+    assert speed_table("loop", results=results).to_dict("index") == {
         "loop a": {
             "usual way": "1,025",
             "here": "0.8123",
@@ -307,8 +290,8 @@ def test_the_kept_comparisons_are_a_table(tmp_path):
             "device": "cpu",
         }
     }
-    with pytest.raises(bench.BenchmarkFailed, match="called sofa or bed.*make bench"):
-        bench.speed_table("sofa", "bed", results=results)
+    with pytest.raises(LookupError, match="called sofa or bed.*make bench"):
+        speed_table("sofa", "bed", results=results)
 
 
 # --- Its set-up in Colab. ---
@@ -336,7 +319,13 @@ def colab(tmp_path):
     if shutil.which("git") is None:
         pytest.skip("git is not installed here; Colab has it")
     origin, content, python = tmp_path / "origin", tmp_path / "content", tmp_path / "venv/bin/python"
-    for name in ("helpers/__init__.py", "helpers/settings.py", "helpers/setup_colab.py", "pyproject.toml"):
+    for name in (
+        "helpers/__init__.py",
+        "helpers/settings.py",
+        "course/__init__.py",
+        "course/colab.py",
+        "pyproject.toml",
+    ):
         (origin / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, origin / name)
     (origin / "notebooks").mkdir()

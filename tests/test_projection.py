@@ -9,9 +9,7 @@ from scipy.stats import entropy, spearmanr
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from helpers import projection
-from helpers.embedding import principal
-from helpers.projection import (
+from helpers.latent import (
     accuracy,
     adjusted_rand,
     align,
@@ -21,10 +19,12 @@ from helpers.projection import (
     intermixing,
     kl_divergence,
     neighbours,
-    quality,
+    principal,
     recall,
     trustworthiness,
 )
+from helpers.latent import quality as projection
+from helpers.latent.quality import quality
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from helpers import publish, settings, tex
+from helpers import settings, tex
+from helpers import show as publish
 from helpers.data import DataMissing
 from helpers.style import new_figure
 

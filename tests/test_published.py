@@ -9,11 +9,9 @@ import pytest
 from scipy import stats
 from synthetic import CLASSES, changed_run, synthetic_runs
 
-from helpers import results
-from helpers.evidence import arm_interval, interval
-from helpers.published import Published, published, published_figures
-from helpers.study import Runs
-from helpers.tables import comparison_table, difference_to, published_classes_table, published_verdict
+from course import numbers as results
+from helpers.figures import comparison_table, difference_to, published_classes_table, published_verdict
+from helpers.record import Published, Runs, arm_interval, interval, published, published_figures
 
 SPLITS = ("train", "validation", "test")
 # Copied from the reports' tables, not from the file: train/validation of the ten classes in R1's order.

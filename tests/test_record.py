@@ -8,14 +8,12 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from helpers import run as run_module
 from helpers.data import load
-from helpers.experiment import Experiment
 from helpers.models import build
-from helpers.record import thin, train_run, write_run
-from helpers.run import Run, load_snapshot, load_weights, read_run, record_path
+from helpers.record import Run, load_snapshot, load_weights, read_run, record_path, thin, train_run, write_run
+from helpers.record import run as run_module
 from helpers.settings import DATA
-from helpers.train import normalise, predict
+from helpers.training import Experiment, normalise, predict
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
 

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_runs
 
-from helpers import publish, report, results, settings, style
-from helpers.evidence import arm_interval
-from helpers.experiment import Experiment
-from helpers.published import published, published_figures, published_for, published_reports
-from helpers.study import Study
+from course import numbers as results
+from course import report
+from helpers import settings, style
+from helpers import show as publish
+from helpers.record import Study, arm_interval, published, published_figures, published_for, published_reports
+from helpers.training import Experiment
 
 needs_latex = pytest.mark.skipif(
     not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="latexmk and pdflatex are not installed"

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from helpers.data import Split, channel_statistics
+from helpers.latent import split_latents
 from helpers.models import build
-from helpers.split_latents import split_latents
-from helpers.train import predict
+from helpers.training import predict
 
 
 @pytest.fixture(scope="module")

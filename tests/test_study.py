@@ -4,12 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import study as study_module
-from helpers.evidence import compare, interval, verdict
-from helpers.experiment import Experiment
-from helpers.record import write_run
-from helpers.run import Run
-from helpers.study import Runs, Study, first_recorded, most_telling_first, status
+from helpers.record import Run, Runs, Study, first_recorded, interval, most_telling_first, status, verdict, write_run
+from helpers.record import study as study_module
+from helpers.record.evidence import compare
+from helpers.training import Experiment
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
 
@@ -36,7 +34,7 @@ def fake(experiment, device="cpu", accuracy=0.5, **more):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Send the record to a temporary folder, and let nothing be trained."""
-    monkeypatch.setattr("helpers.run.runs_folder", lambda: tmp_path)
+    monkeypatch.setattr("helpers.record.run.runs_folder", lambda: tmp_path)
     monkeypatch.setattr(study_module, "record", lambda *a, **k: pytest.fail("something was trained"))
     return tmp_path
 

@@ -8,11 +8,19 @@ from scipy import stats
 from synthetic import broken_off, changed_run, synthetic_runs
 
 from helpers import style
-from helpers.progress import Reached, first_reached, plot_progress, reached_table, steps_per_epoch
-from helpers.run import Run
-from helpers.study import Runs
-from helpers.sweeps import plot_gap, plot_reliability, plot_sweep, plot_tradeoff
-from helpers.tables import published_classes_table
+from helpers.figures import (
+    Reached,
+    first_reached,
+    plot_gap,
+    plot_progress,
+    plot_reliability,
+    plot_sweep,
+    plot_tradeoff,
+    published_classes_table,
+    reached_table,
+    steps_per_epoch,
+)
+from helpers.record import Run, Runs
 
 RATES = (1e-4, 1e-3, 1e-2)
 

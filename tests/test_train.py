@@ -13,12 +13,20 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from helpers import checkpoint
 from helpers.data import Split, channel_statistics, load
-from helpers.experiment import LOSSES, WEIGHTED_LOSSES, Experiment
-from helpers.layers import structure_hash
-from helpers.models import build
-from helpers.train import Trainer, criterion, fit, normalise, predict, training_split
+from helpers.models import build, structure_hash
+from helpers.training import (
+    LOSSES,
+    WEIGHTED_LOSSES,
+    Experiment,
+    Trainer,
+    checkpoint,
+    criterion,
+    normalise,
+    predict,
+    training_split,
+)
+from helpers.training.loop import fit
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
 
@@ -185,7 +193,7 @@ def train_with_checkpoints(path, result):
 
 def test_kills_at_random_moments_lose_nothing(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.train", "torch._dynamo"])
+    context.set_forkserver_preload(["helpers.training.loop", "torch._dynamo"])
     whole = tmp_path / "whole.pt"
     child = context.Process(target=train_with_checkpoints, args=(tmp_path / "a-checkpoint.pt", whole))
     child.start()

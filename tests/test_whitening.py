@@ -5,11 +5,9 @@ import pytest
 import torch
 
 from helpers.data import load
-from helpers.experiment import Experiment
-from helpers.layers import structure_hash
-from helpers.models import build
-from helpers.train import Trainer, fit, normalise
-from helpers.whitening import LEAST_VARIANCE, Whitening, whiten
+from helpers.models import LEAST_VARIANCE, Whitening, build, structure_hash, whiten
+from helpers.training import Experiment, Trainer, normalise
+from helpers.training.loop import fit
 
 
 def pictures(n=60, seed=0):

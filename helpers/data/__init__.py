@@ -1,7 +1,7 @@
 """A data set by its name, ready for training: images, labels, one fixed split, and the hashes of all that.
 
 ``load("cifar10")``, ``load("digits")``, ``load("folder:PATH")`` or ``load("pacs:style")``; nothing is read until it is
-needed. :mod:`helpers.dataset_name` has the options of a name.
+needed. :mod:`helpers.data.names` has the options of a name.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers import cifar10, digits, folder, pacs
-from helpers.cache import Arrays
-from helpers.dataset_name import DatasetName, parse
+from helpers.data import cifar10, digits, folder, pacs
+from helpers.data.digits import write_pictures
+from helpers.data.download import DownloadError, fetch
+from helpers.data.duplicates import duplicate_groups, near_pairs
+from helpers.data.folder import list_pictures, scan
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, canonical_order, read_picture
+from helpers.data.names import DatasetName, parse
+from helpers.data.splits import SPLIT_SEED, balanced, class_weights, grouped_split, share, stratified_split
 from helpers.files import sha256_array
-from helpers.images import DataError, DataMissing
 from helpers.settings import DATA, stand_in
-from helpers.splits import SPLIT_SEED, grouped_split, share, stratified_split
 
 __all__ = ["DataError", "DataMissing", "Dataset", "Split", "load", "subset"]
 

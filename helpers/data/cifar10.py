@@ -14,11 +14,9 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
-from helpers.archives import Member, archive_members, folder_members, official_batches
-from helpers.cache import Arrays, cached_arrays
-from helpers.download import DownloadError, fetch
+from helpers.data.download import DownloadError, Member, archive_members, fetch, folder_members, official_batches
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, read_exact, stacked
 from helpers.files import sha256_array
-from helpers.images import DataError, DataMissing, read_exact, stacked
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "test")

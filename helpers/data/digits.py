@@ -7,10 +7,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from helpers.cache import Arrays
+from helpers.data.images import Arrays, stacked
+from helpers.data.splits import stratified_split
 from helpers.files import atomic_write
-from helpers.images import stacked
-from helpers.splits import stratified_split
 
 CLASSES = tuple(str(digit) for digit in range(10))
 TEST_IMAGES = 297

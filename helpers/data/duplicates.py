@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.images import Picture, canonical_order
+from helpers.data.images import Picture, canonical_order
 
 # Two thumbnails are of one picture where 1 - (their correlation) is at most this. Measured on PACS: copies as JPEG
 # of quality 20 to 90, as WebP or GIF, resized to 32-227 pixels or squashed stay below 0.009; half the size and

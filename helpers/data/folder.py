@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers.cache import Arrays, cached_arrays
-from helpers.duplicates import arranged
-from helpers.images import DataError, DataMissing, read_picture
-from helpers.splits import balanced, grouped_split, share
+from helpers.data.duplicates import arranged
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, read_picture
+from helpers.data.splits import balanced, grouped_split, share
 
 TEST_SHARE = 0.2
 _LAYOUTS = "Expected PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/*"

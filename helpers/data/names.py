@@ -6,7 +6,7 @@ A name has one spelling, so that one choice is one record.
 
 from dataclasses import dataclass, field
 
-from helpers.pacs import CONTENTS, STYLES, Selection
+from helpers.data.pacs import CONTENTS, STYLES, Selection
 
 _CHOICES = 'choose "cifar10", "digits", "folder:PATH" or "pacs:style" and "pacs:content"'
 _SHARED = {"balance": ("smallest",), "labels": ("random",)}

@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from helpers.archives import archive_members, folder_members
-from helpers.cache import Arrays, cached_arrays
-from helpers.duplicates import arranged
-from helpers.images import DataError, DataMissing, read_picture
-from helpers.splits import balanced, grouped_split, share
+from helpers.data.download import archive_members, folder_members
+from helpers.data.duplicates import arranged
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, read_picture
+from helpers.data.splits import balanced, grouped_split, share
 
 STYLES = ("art_painting", "cartoon", "photo", "sketch")
 CONTENTS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
-from helpers.images import DataError
+from helpers.data.images import DataError
 
 # One seed for every split of the course: what is compared must be compared on the same images.
 SPLIT_SEED = 0

@@ -1,7 +1,7 @@
 """Figures of runs: class-wise accuracy, confusion, and the final figure of every seed.
 
 Each function returns a matplotlib Figure and shows nothing by itself; a notebook shows what a cell returns,
-and :func:`helpers.publish.figure` shows it and keeps it for the report.
+and :func:`helpers.show.figure` shows it and keeps it for the report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,16 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.published import published_for
-from helpers.quantities import arm_mean_and_half, arm_plus_minus, mean_and_half, metric_label, scale_and_digits
-from helpers.run import Run
-from helpers.study import Runs
+from helpers.record import (
+    Run,
+    Runs,
+    arm_mean_and_half,
+    arm_plus_minus,
+    mean_and_half,
+    metric_label,
+    published_for,
+    scale_and_digits,
+)
 from helpers.style import GREY, INK, PALE, arm_styles, class_colours, new_figure, styled
 
 

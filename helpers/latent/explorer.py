@@ -16,7 +16,7 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from helpers.coordinates import quantised
+from helpers.latent.store import quantised
 from helpers.style import class_colours
 
 TEMPLATE = Path(__file__).with_suffix(".html")

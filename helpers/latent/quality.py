@@ -18,7 +18,7 @@ from sklearn.metrics import adjusted_rand_score, pairwise_distances_chunked, sil
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from helpers.embedding import principal
+from helpers.latent.tsne import principal
 
 NEIGHBOURS, CLASS_NEIGHBOURS, FOLDS = 10, 4, 5
 

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.evidence import Difference, Verdict, compare
-from helpers.quantities import arm_mean_and_half, scale_and_digits
-from helpers.study import Runs
+from helpers.record import Difference, Runs, Verdict, arm_mean_and_half, scale_and_digits
+from helpers.record.evidence import compare
 from helpers.style import GREY, INK, PALE, RIGHT, WRONG, new_figure, styled
 
 METRIC = "validation_accuracy"

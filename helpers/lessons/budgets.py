@@ -6,15 +6,11 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from helpers.cifar10 import CLASSES
 from helpers.data import DataMissing
-from helpers.layers import layer_table
-from helpers.models import build
-from helpers.pretrained import load_network, save_network
-from helpers.published import published_figures
-from helpers.quantities import MISSING, arm_plus_minus, plus_minus, seeds_text
-from helpers.run import Run, load_weights
-from helpers.study import Study
+from helpers.data.cifar10 import CLASSES
+from helpers.models import build, layer_table
+from helpers.record import MISSING, Run, Study, arm_plus_minus, load_weights, plus_minus, published_figures, seeds_text
+from helpers.training import load_network, save_network
 
 ACCURACIES = {
     "validation (%)": "validation_accuracy",
@@ -51,7 +47,7 @@ def final_network(name: str, run: Run) -> nn.Module:
     experiment = run.experiment
     network = build(experiment.model, classes=len(run.classes), **experiment.model_options)
     network.load_state_dict(load_weights(run))
-    save_network(name, network, run)
+    save_network(name, network, run.content)
     return load_network(name)[0]
 
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.layers import evaluating
-from helpers.pictures import image_grid
+from helpers.figures import image_grid
+from helpers.models import evaluating
 from helpers.style import styled
 
 PIXELS = 128  # side of a picture with its map: maps are smooth, pictures keep their pixels

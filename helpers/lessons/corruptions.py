@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from helpers.data import Dataset
 from helpers.style import GREY, arm_styles, new_figure, styled
-from helpers.train import normalise
+from helpers.training import normalise
 
 BATCH = 500
 

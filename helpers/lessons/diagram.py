@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
 
-from helpers.layers import layer_table
+from helpers.models import layer_table
 from helpers.style import GREY, INK, PALE, WIDTH, arm_styles, new_figure, styled
 
 COLOURS = {"Conv2d": "convolution", "Whitening": "convolution", "Linear": "linear"}

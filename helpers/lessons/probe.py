@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from helpers.data import Dataset, Split
-from helpers.split_latents import split_latents
+from helpers.latent import split_latents
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 

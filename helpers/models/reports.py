@@ -1,27 +1,14 @@
-"""The networks of the course, by name, each a plain ``nn.Sequential`` whose layers carry names.
+"""The networks of the published reports, each a plain ``nn.Sequential`` whose layers carry names."""
 
-The keys r0, r1, r2 and r4 stand for the published reports that the course reproduces. Where a report does not give a
-size, the docstring says what is published and what is our reading of it. Defaults are part of recorded keys, so they
-stay; where a report's own choice is another, the docstring names it. Every net takes normalised float images of shape
-(N, 3, 32, 32) and returns logits of shape (N, classes).
-
-Weights are drawn layer by layer, in the order in which the layers are written, from torch's global generator and with
-torch's default initialisation. So after the same ``torch.manual_seed`` two nets of the same shapes start from the same
-weights, with or without batch norm and dropout, whatever the activation and the pooling: none of these draws anything.
-"""
-
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
-from helpers.efficient import compact, fast94
-from helpers.improved import improved
-from helpers.model_parts import (
+from helpers.models.layers import (
     ACTIVATIONS,
     BLOCKS,
     POOLS,
-    Renormalise,
+    Whitening,
     chain,
     choice,
     probability,
@@ -30,45 +17,8 @@ from helpers.model_parts import (
     three_kernels,
     whole,
 )
-from helpers.whitening import Whitening
-
-MODELS: dict[str, Callable[..., nn.Sequential]] = {}
 
 
-def register(name: str) -> Callable:
-    """Return a decorator that enters a factory ``(classes, *, option=default, …)`` of nets in MODELS."""
-
-    def enter(factory: Callable) -> Callable:
-        MODELS[name] = factory
-        return factory
-
-    return enter
-
-
-def options(name: str) -> dict[str, object]:
-    """Return the options of the net ``name`` with their defaults; ValueError lists the nets if it is none."""
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; choose one of: {', '.join(sorted(MODELS))}")
-    parameters = inspect.signature(MODELS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
-    """Return a new, freshly initialised net: ``build("r2", classes=10, batch_norm=False)``.
-
-    The caller seeds torch first. Unknown names and options, and senseless values, raise ValueError with
-    the choices. To check a choice without drawing any weight, build under ``with torch.device("meta"):``.
-    """
-    known = options(name)
-    if unknown := sorted(set(chosen) - set(known)):
-        choices = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
-        raise ValueError(f"model {name!r} has no option {', '.join(unknown)}; its options: {choices}")
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"classes is {classes!r}; a classifier needs a whole number of at least 2")
-    return MODELS[name](classes, **chosen)
-
-
-@register("r0-base")
 def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
     """Return R0's base net. Published: 3 convolutions, 3 max pools and 2 fully connected layers.
 
@@ -97,7 +47,6 @@ def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: boo
     )
 
 
-@register("r0-model2")
 def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
     """Return R0's "Model 2": the base without one of its max pools. R0's own has batch norm: ``batch_norm=True``.
 
@@ -125,7 +74,6 @@ def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: b
     )
 
 
-@register("r0-final")
 def r0_final(classes: int, *, fc2: bool = True, kernels: Sequence[int] = (3, 3, 3)) -> nn.Sequential:
     """Return R0's final net, every size as published; its latent is ``flatten``, of 2704 dimensions.
 
@@ -155,7 +103,6 @@ def r0_final(classes: int, *, fc2: bool = True, kernels: Sequence[int] = (3, 3, 
     )
 
 
-@register("r1")
 def r1(classes: int) -> nn.Sequential:
     """Return a net of the size of R1's base: 126,059 parameters with 10 classes.
 
@@ -179,7 +126,6 @@ def r1(classes: int) -> nn.Sequential:
     )
 
 
-@register("r2")
 def r2(
     classes: int,
     *,
@@ -203,7 +149,7 @@ def r2(
     added to their input ("residual"), which R2 argued about. ``width``, ours too, multiplies the convolutions'
     channels 32-64-128, and ``hidden`` is the first fully connected layer's units; shapes below are those of the
     defaults. ``whitened`` fixes the first convolution's filters at what whitens the training pictures' patches
-    (:mod:`helpers.whitening`).
+    (:mod:`helpers.models.layers`).
     """
     k1, k2, k3 = three_kernels(kernels)
     bn, drop = switch("batch_norm", batch_norm), probability("dropout", dropout)
@@ -254,7 +200,6 @@ def r2(
     return chain(**layers)
 
 
-@register("r3")
 def r3(classes: int) -> nn.Sequential:
     """Return R3's four-convolution net, which R3 and notebook 02 train with NumPy alone.
 
@@ -276,7 +221,6 @@ def r3(classes: int) -> nn.Sequential:
     )
 
 
-@register("r3-norm")
 def r3_norm(classes: int) -> nn.Sequential:
     """Return R3's net with batch norm before each ReLU and a third pool, after the third convolution."""
     return chain(
@@ -300,7 +244,6 @@ def r3_norm(classes: int) -> nn.Sequential:
     )
 
 
-@register("r4")
 def r4(classes: int) -> nn.Sequential:
     """Return R4's net, 81,574 parameters with 10 classes, as published.
 
@@ -322,29 +265,3 @@ def r4(classes: int) -> nn.Sequential:
         fc2_leaky_relu=nn.LeakyReLU(),
         logits=nn.Linear(84, classes),  # -> (N, classes)
     )
-
-
-@register("googlenet")
-def googlenet(classes: int, *, side: int = 224) -> nn.Sequential:
-    """Return torchvision's GoogLeNet (Szegedy et al., 2015), without its auxiliary classifiers.
-
-    It was made for images of 224 x 224, so those of the course are enlarged first, to ``side`` pixels. Weights are
-    random; ``Experiment(initial="imagenet")`` starts from those that torchvision trained on ImageNet.
-    """
-    from torchvision.models import GoogLeNet  # not before it is wanted
-
-    if isinstance(side, bool) or not isinstance(side, int) or not 32 <= side <= 512:
-        raise ValueError(f"side is {side!r}; choose 32 to 512 pixels")
-    # transform_input: the published weights came from another library, with another normalisation.
-    body = GoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
-    body.fc = nn.Identity()
-    return chain(
-        renormalise=Renormalise(),
-        enlarge=nn.Upsample(size=side, mode="bilinear"),  # (N, 3, 32, 32) -> (N, 3, side, side)
-        body=body,  # -> (N, 1024)
-        logits=nn.Linear(1024, classes),  # -> (N, classes)
-    )
-
-
-for factory in (improved, compact, fast94):
-    register(factory.__name__)(factory)

@@ -26,7 +26,7 @@ class Parts(NamedTuple):
 def parts(experiment: Any, classes: int = 10) -> Parts:
     """Return the parts of the training that ``experiment`` describes, freshly initialised from its seed.
 
-    ``experiment`` is a ``helpers.experiment.Experiment``, or has the same attributes.
+    ``experiment`` is a ``helpers.training.experiment.Experiment``, or has the same attributes.
 
     Raises:
         ValueError: the NumPy network has no such part; the message lists those it has.

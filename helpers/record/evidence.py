@@ -20,12 +20,12 @@ import pandas as pd
 from scipy import stats
 from scipy.special import digamma
 
-from helpers.run import Run
-from helpers.study import Runs
+from helpers.record.run import Run
+from helpers.record.study import Runs
 
 LEVEL = 0.95
 # How alike the variances of a study's arms are: log variances scatter as if each were known from so many degrees of
-# freedom. Fewer than the record's scatter would allow, which errs less often: :mod:`helpers.error_rate` says how often.
+# freedom. Fewer than the record's scatter would allow, which errs less often: :mod:`course.error_rate` says how often.
 PRIOR_DF = 3
 # How many families in which nothing differs are simulated for a critical value, and from which random numbers.
 FAMILIES, SIMULATION_SEED = 50_000, 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import stats
 
-from helpers.evidence import LEVEL
+from helpers.record.evidence import LEVEL
 from helpers.settings import DATA
 
 

@@ -19,10 +19,10 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
 from helpers.data import load as load_data
-from helpers.experiment import Experiment
-from helpers.record import train_run, write_run
-from helpers.run import record_path
+from helpers.record.recorder import train_run, write_run
+from helpers.record.run import record_path
 from helpers.settings import DATA, ROOT, runs_folder, smoke
+from helpers.training import Experiment
 
 ATTEMPTS = 2
 # glibc otherwise gives every large tensor back to the system and asks for it again at each step, a page at a time.
@@ -83,7 +83,7 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
         task = {"experiment": choices, "out": str(out), "checkpoints": checkpoints, "threads": threads}
         for _ in range(ATTEMPTS):
             done = subprocess.run(
-                [sys.executable, "-m", "helpers.parallel"],
+                [sys.executable, "-m", "helpers.record.parallel"],
                 input=json.dumps(task),
                 capture_output=True,
                 text=True,

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from helpers.evidence import SHARES, arm_interval, interval
-from helpers.run import Run
+from helpers.record.evidence import SHARES, arm_interval, interval
+from helpers.record.run import Run
 
 MISSING = "–"
 

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from helpers.experiment import Experiment
-from helpers.layers import structure_hash
-from helpers.models import build
+from helpers.models import build, structure_hash
 from helpers.settings import runs_folder
+from helpers.training import Experiment
 
 FORMAT = 1
 DEVICES = ("cuda", "cpu")
@@ -91,7 +90,7 @@ class Run:
 
     @property
     def calibration(self) -> dict[str, dict[str, list[Any]]]:
-        """Return a :func:`helpers.calibration.reliability` curve per split.
+        """Return a :func:`helpers.record.recorder.recorder.reliability` curve per split.
 
         Raises:
             ValueError: the run was recorded before these curves were kept.

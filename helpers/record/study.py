@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.experiment import Experiment, rehearsal
-from helpers.layers import layer_table
-from helpers.models import build
-from helpers.parallel import record
-from helpers.run import DEVICES, Run, kind_for, read_run, record_path
+from helpers.models import build, layer_table
+from helpers.record.parallel import record
+from helpers.record.run import DEVICES, Run, kind_for, read_run, record_path
 from helpers.settings import smoke
+from helpers.training import Experiment, rehearsal
 
 # Fewer paired runs than this say too little for an interval.
 LEAST_SEEDS = 3

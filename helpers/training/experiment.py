@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from helpers.augment import augmentation
-from helpers.dataset_name import parse
+from helpers.data import parse
 from helpers.models import build
-from helpers.muon import Muon
 from helpers.numpy_cnn.choices import parts
+from helpers.training.augment import augmentation
+from helpers.training.muon import Muon
 
 # Optimizers and schedules that one generic training step cannot drive: closures, sparse gradients, functions as
 # arguments, or (torch's Muon, for which ours stands in) matrices alone.
@@ -85,7 +85,7 @@ class Experiment:
 
     Names are torch's own (``optimizer="SGD"``, ``schedule="StepLR"``, ``loss="CrossEntropyLoss"``; case and
     underscores do not matter), each with a dictionary of that class's options. ``augmentation`` is a spec such as
-    ``"crop:4 hflip:0.5"`` (:mod:`helpers.augment`). ``patience=n`` stops after n epochs without a better
+    ``"crop:4 hflip:0.5"`` (:mod:`helpers.training.augment`). ``patience=n`` stops after n epochs without a better
     validation accuracy and keeps the best weights; without it the last weights count. ``train_size`` trains on a
     stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
     ``averaging=d`` keeps, beside the trained weights, their exponential moving average over the steps with decay d, and
@@ -94,8 +94,8 @@ class Experiment:
     ``mixup=a`` trains on mixtures of two pictures and of their labels, their shares drawn from Beta(a, a); 0 is off.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
     ``class_weights="balanced"`` weighs each class in the loss by the inverse of its number of training images.
-    ``initial="NAME"`` starts from a network that is kept under that name (:mod:`helpers.pretrained`), all but its last
-    layer; model and options must be that network's.
+    ``initial="NAME"`` starts from a network that is kept under that name (:mod:`helpers.training.kept`), all but its
+    last layer; model and options must be that network's.
 
     Raises:
         ValueError: a value is unknown or makes no sense; the message lists the choices.

@@ -19,11 +19,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from helpers.data import DataError, DataMissing, Dataset
-from helpers.experiment import Experiment
 from helpers.files import atomic_write, sha256_file
 from helpers.models import build
-from helpers.run import Run
 from helpers.settings import DATA, networks_folder, smoke
+from helpers.training.experiment import Experiment
 
 # What all kept networks may weigh together, in bytes: they are part of every clone.
 ROOM = 5 * 2**20
@@ -38,8 +37,8 @@ def networks() -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in _folders() for path in folder.glob("*.safetensors")}))
 
 
-def save_network(name: str, model: nn.Module, run: Run) -> Path:
-    """Return the file under which ``model``, as ``run`` trained it, is kept as ``name``, in half precision.
+def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path:
+    """Return the file under which ``model``, as ``record`` says it was trained, is kept as ``name``.
 
     Raises:
         ValueError: a name with other than a-z, 0-9 and hyphens, or ImageNet's; a model that is not the run's, or whose
@@ -51,12 +50,12 @@ def save_network(name: str, model: nn.Module, run: Run) -> Path:
     if last != HEAD or not isinstance(layer, nn.Linear):
         raise ValueError(f"the last layer is {last!r}, a {type(layer).__name__}; give a network that ends in {HEAD!r}")
     tensors = {key: _halved(key, value.detach().cpu()) for key, value in model.state_dict().items()}
-    _fill(_of(run.experiment, len(run.classes)), tensors, "the model")
+    _fill(_of(Experiment(**record["experiment"]), len(record["classes"])), tensors, "the model")
     info = {
-        "experiment": json.dumps(run.experiment.choices()),
-        "key": run.content["key"],
-        "device": run.device,
-        "classes": json.dumps(list(run.classes)),
+        "experiment": json.dumps(record["experiment"]),
+        "key": record["key"],
+        "device": record["provenance"]["device"],
+        "classes": json.dumps(record["classes"]),
     }
     content, path = save(tensors, metadata=info), networks_folder() / f"{name}.safetensors"
     others = sum(other.stat().st_size for other in path.parent.glob("*.safetensors") if other != path)

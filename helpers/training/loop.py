@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
-from helpers import checkpoint
-from helpers.augment import augmentation
 from helpers.data import Dataset, Split
-from helpers.experiment import Experiment
-from helpers.layers import layer_table, structure_hash
-from helpers.precision import products
-from helpers.pretrained import start
-from helpers.recipe import (
+from helpers.models import ENOUGH_PICTURES, layer_table, structure_hash, whiten
+from helpers.training import checkpoint
+from helpers.training.augment import augmentation
+from helpers.training.experiment import Experiment
+from helpers.training.kept import start
+from helpers.training.parts import (
     PER_STEP_SCHEDULES,
     criterion,
     mixture,
@@ -37,7 +39,28 @@ from helpers.recipe import (
     schedule,
     training_split,
 )
-from helpers.whitening import ENOUGH_PICTURES, whiten
+
+
+class RoundedProducts(TorchFunctionMode):
+    """Within it, convolutions and linear layers round to bfloat16 as autocast has them do, and compute in float32.
+
+    The casts are part of the graph, so gradients are rounded where autocast rounds them.
+    """
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Return what ``func`` returns, rounded if it is a convolution or a linear layer."""
+        if func not in (F.conv2d, F.linear):
+            return func(*args, **(kwargs or {}))
+        rounded = [a.bfloat16().float() if isinstance(a, Tensor) else a for a in args]
+        with torch.autocast("cpu", enabled=False):
+            return func(*rounded, **(kwargs or {})).bfloat16()
+
+
+def products(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return the context that makes bfloat16 products fast on ``device``, if ``precision`` and processor need one."""
+    in_hardware = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return nullcontext() if precision != "bf16" or in_hardware else RoundedProducts()
+
 
 EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an

@@ -8,11 +8,11 @@ from torch import nn
 
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split
-from helpers.experiment import Experiment
 from helpers.models import build
 from helpers.numpy_cnn.choices import parts
 from helpers.numpy_cnn.inputs import normaliser
-from helpers.train import HISTORY, Fit, training_split
+from helpers.training.experiment import Experiment
+from helpers.training.loop import HISTORY, Fit, training_split
 
 
 def pictures(split: Split) -> cnn.Pictures:
@@ -21,7 +21,7 @@ def pictures(split: Split) -> cnn.Pictures:
 
 
 def fit(experiment: Experiment, data: Dataset, *, checkpoint_path: Path | None = None, progress: bool = True) -> Fit:
-    """Return what :func:`helpers.train.fit` returns, from a training in which PyTorch took no part.
+    """Return what :func:`helpers.training.loop.fit` returns, from a training in which PyTorch took no part.
 
     ``Fit.model`` is the PyTorch network of the same name with the weights that NumPy found, so that everything that
     judges, draws or looks into a network works on it too.

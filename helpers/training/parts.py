@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from helpers.data import Dataset, Split, subset
-from helpers.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
-from helpers.splits import class_weights
+from helpers.data import Dataset, Split, class_weights, subset
+from helpers.training.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
 
 # Schedules that torch defines per step; all others are per epoch.
 PER_STEP_SCHEDULES = ("OneCycleLR", "CyclicLR")

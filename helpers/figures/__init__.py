@@ -1,0 +1,25 @@
+"""Runs as pictures and tables."""
+
+from helpers.figures.classes import plot_classwise, plot_confusion, plot_ladder, plot_metric
+from helpers.figures.compare import plot_forest, plot_gap, plot_reliability, plot_sweep, plot_tradeoff
+from helpers.figures.curves import (
+    Reached,
+    first_reached,
+    plot_curves,
+    plot_progress,
+    reached_table,
+    spread,
+    steps_per_epoch,
+)
+from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery
+from helpers.figures.tables import (
+    accuracy_table,
+    agreement,
+    arms_table,
+    classwise_table,
+    comparison_table,
+    difference_to,
+    published_classes_table,
+    published_verdict,
+    scales_table,
+)
