@@ -3,6 +3,9 @@
 The tutorials' loop: a Dataset of PIL images, torchvision's transforms image by image, a DataLoader with two workers,
 float32. Ours: images on the device as bytes, augmentation by the batch, channels last; then bfloat16 and
 torch.compile on top. Both sides take turns, and each figure is the median of its turns.
+
+What does augmentation cost? "augment crop+flip": by the batch against torchvision's transforms image by image;
+"augment share of an epoch": seconds of it ("ours") in an epoch as it is trained here ("baseline").
 """
 
 import statistics
@@ -17,9 +20,10 @@ from torchvision.transforms import v2
 
 from helpers.data import load
 from helpers.models import build
-from helpers.training import Experiment, Trainer, pick_device
+from helpers.training import Experiment, Trainer, augmentation, pick_device
 
 BATCH, STEPS, TURNS, WARM_UP = 64, 60, 5, 10
+SPEC = "crop:4 hflip:0.5"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -54,7 +58,7 @@ def tutorial(device: torch.device, train) -> Iterator[None]:
 
 def ours(device: torch.device, precision: str, compiled: bool) -> Iterator[None]:
     """Yield after each step of the course's loop, augmentation and shuffling included."""
-    experiment = Experiment(model="r2", batch_size=BATCH, precision=precision, augmentation="crop:4 hflip:0.5")
+    experiment = Experiment(model="r2", batch_size=BATCH, precision=precision, augmentation=SPEC)
     trainer = Trainer(experiment, load("cifar10"), device, compiled)
     draws = torch.Generator(device).manual_seed(0)
     trainer.model.train()
@@ -74,9 +78,27 @@ def rate(steps: Iterator[None], device: torch.device, count: int = STEPS) -> flo
     return BATCH * count / (time.perf_counter() - began)
 
 
-def measure() -> list[dict]:
+def seconds(step: Callable[[], object], device: torch.device, count: int = 40) -> float:
+    """Return the median over ``TURNS`` of the seconds that one ``step`` takes."""
+    turns = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        turns.append((time.perf_counter() - began) / count)
+    return statistics.median(turns)
+
+
+def row(name: str, ours: float, baseline: float, ratio: float, unit: str, device: torch.device) -> dict:
+    """Return one comparison."""
+    figures = {"ours": round(ours, 3), "baseline": round(baseline, 3), "ratio": round(ratio, 4), "unit": unit}
+    return {"name": name, **figures, "device": device.type, "threads": torch.get_num_threads()}
+
+
+def loops(device: torch.device) -> list[dict]:
     """Return images per second of ours and of the tutorials' loop, and their ratios."""
-    device = pick_device()
     sides: dict[str, Callable[[], Iterator[None]]] = {
         "baseline": lambda: tutorial(device, load("cifar10").train),
         "loop fp32": lambda: ours(device, "fp32", False),
@@ -90,16 +112,34 @@ def measure() -> list[dict]:
         for name, steps in running.items():
             rates[name].append(rate(steps, device))
     median = {name: statistics.median(values) for name, values in rates.items()}
+    theirs = median.pop("baseline")
+    return [row(name, value, theirs, value / theirs, "images/s", device) for name, value in median.items()]
+
+
+def augmenting(device: torch.device) -> list[dict]:
+    """Return what augmentation costs by the batch and image by image, and its share of an epoch."""
+    trainer = Trainer(
+        Experiment(model="r2", batch_size=BATCH, precision="bf16", augmentation=SPEC), load("cifar10"), device, True
+    )
+    trainer.model.train()
+    images, labels = trainer.train.images[:BATCH], trainer.train.labels[:BATCH]
+    draws, augment, on_cpu = torch.Generator(device).manual_seed(0), augmentation(SPEC), images.cpu()
+    one_by_one = v2.Compose([v2.RandomCrop(32, 4), v2.RandomHorizontalFlip()])
+
+    def step() -> None:
+        trainer._step(augment(images, draws), labels)
+
+    seconds(step, device, 5)  # compiles
+    batched = seconds(lambda: augment(images, draws), device)
+    single = seconds(lambda: torch.stack([one_by_one(image) for image in on_cpu]), device, 5)
+    whole, steps = seconds(step, device), len(trainer.train) // BATCH
     return [
-        {
-            "name": name,
-            "ours": round(median[name], 1),
-            "baseline": round(median["baseline"], 1),
-            "ratio": round(median[name] / median["baseline"], 3),
-            "unit": "images/s",
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-        }
-        for name in median
-        if name != "baseline"
+        row("augment crop+flip", BATCH / batched, BATCH / single, single / batched, "images/s", device),
+        row("augment share of an epoch", steps * batched, steps * whole, batched / whole, "s", device),
     ]
+
+
+def measure() -> list[dict]:
+    """Return the comparisons of loops and of augmentation."""
+    device = pick_device()
+    return loops(device) + augmenting(device)
