@@ -22,7 +22,7 @@ from helpers.record import (
     seconds_recorded,
 )
 from helpers.settings import runs_folder
-from helpers.tex import escape, number
+from helpers.show import escape, number
 
 Studies = Mapping[str, Sequence[Study]]
 # No sentence quotes from a longer list than this; a figure or a table shows it.

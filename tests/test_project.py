@@ -31,7 +31,7 @@ MEGABYTE = 2**20
 
 # From the ground up: a package imports from the floors below its own alone, and files within it in no circle.
 FLOORS = (
-    ("settings", "files", "style", "tex", "models", "numpy_cnn"),
+    ("settings", "files", "style", "models", "numpy_cnn"),
     ("data",),
     ("training",),
     ("record",),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from helpers import settings, tex
+from helpers import settings, show
 from helpers import show as publish
 from helpers.data import DataMissing
 from helpers.style import new_figure
@@ -107,22 +107,22 @@ def test_a_rehearsal_writes_elsewhere(shown, monkeypatch):
 
 
 def test_latex_prints_special_characters_as_they_are():
-    assert tex.escape(r"50 % & $5_{#}~^\ <a>") == (
+    assert show.escape(r"50 % & $5_{#}~^\ <a>") == (
         r"50\,\% \& \$5\_\{\#\}\textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}a\textgreater{}"
     )
-    assert tex.markdown("`a_b` is $x_1$, 5 %") == r"\texttt{a\_b} is $x_1$, 5\,\%"
+    assert show.markdown("`a_b` is $x_1$, 5 %") == r"\texttt{a\_b} is $x_1$, 5\,\%"
     with pytest.raises(ValueError, match="✓"):
-        tex.escape("right ✓")
+        show.escape("right ✓")
 
 
 def test_a_data_sets_name_with_options_is_printed_as_it_is_spelled():
     name = "pacs:style?styles=art_painting,photo&balance=smallest"
     printed = r"pacs:style?styles=art\_painting,photo\&balance=smallest"
-    assert tex.escape(name) == tex.markdown(name) == printed
-    assert tex.markdown(f"`{name}`") == rf"\texttt{{{printed}}}"
-    body = tex.tabular(pd.DataFrame({"data": [name]}, ["a_b"]))
+    assert show.escape(name) == show.markdown(name) == printed
+    assert show.markdown(f"`{name}`") == rf"\texttt{{{printed}}}"
+    body = show.tabular(pd.DataFrame({"data": [name]}, ["a_b"]))
     assert rf"a\_b & {printed} \\" in body
-    assert name in tex.pipe_table(pd.DataFrame({"data": [name]}))
+    assert name in show.pipe_table(pd.DataFrame({"data": [name]}))
 
 
 def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
@@ -135,7 +135,7 @@ def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
         },
         index=["x & y", "z"],
     )
-    assert tex.tabular(content).splitlines() == [
+    assert show.tabular(content).splitlines() == [
         r"\begin{tabular}{@{}llS[table-format=2.2]@{${}\pm{}$}S[table-format=1.2,table-number-alignment=left]S[table-format=4.2]l@{}}",
         r"\toprule",
         r" & \multicolumn{1}{c}{} & \multicolumn{3}{c}{test} & \multicolumn{1}{c}{} \\",
