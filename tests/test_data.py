@@ -8,7 +8,6 @@ import re
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +18,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from helpers.data import (
-    DataError,
-    DataMissing,
-    cached_arrays,
-    canonical_order,
-    channel_statistics,
-    cifar10,
-    load,
-    split_hash,
-    stratified_split,
-    subset,
-)
-from helpers.data import download as archives
+from helpers.data import DataError, DataMissing, channel_statistics, cifar10, load, split_hash, stratified_split, subset
+from helpers.data.images import cached_arrays, canonical_order
 from helpers.settings import DATA
 
 MIRRORS = cifar10.MIRRORS
@@ -133,19 +121,20 @@ def sorted_bytes(split: str) -> tuple[bytes, bytes]:
     return b"".join(x for _, x in pairs), bytes(y for y, _ in pairs)
 
 
-def reference() -> cifar10.Reference:
-    sha256 = {}
-    for split in COUNTS:
-        for name, content in zip(("images", "labels"), sorted_bytes(split), strict=True):
-            sha256[f"{split}_{name}"] = hashlib.sha256(content).hexdigest()
-    sums = [[name, hashlib.md5(content).hexdigest()] for name, content in BATCHES.items()]
-    return cifar10.Reference(COUNTS, sha256, {"train": sums[:5], "test": sums[5:]}, 1, "")
+SHA256 = {
+    f"{split}_{name}": hashlib.sha256(content).hexdigest()
+    for split in COUNTS
+    for name, content in zip(("images", "labels"), sorted_bytes(split), strict=True)
+}
+SUMS = [[name, hashlib.md5(content).hexdigest()] for name, content in BATCHES.items()]
 
 
 @pytest.fixture(autouse=True)
 def small_cifar10(monkeypatch):
     """Let the 150 images above be CIFAR-10, and let nothing reach the network."""
-    monkeypatch.setattr(cifar10, "REFERENCE", reference())
+    monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
+    monkeypatch.setattr(cifar10, "SHA256", SHA256)
+    monkeypatch.setattr(cifar10, "BATCHES", {"train": SUMS[:5], "test": SUMS[5:]})
     monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:1/cifar-10-python.tar.gz",))
 
 
@@ -172,8 +161,8 @@ def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, container):
         assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), canonical[split.index])
         assert split.labels.tolist() == [labels[position] for position in split.index]
     assert data.test.images.permute(0, 2, 3, 1).numpy().tobytes() == sorted_bytes("test")[0]
-    wanted = reference().sha256 | {"split": split_hash(data.train.index.numpy(), data.validation.index.numpy())}
-    assert data.hashes == wanted
+    split = {"split": split_hash(data.train.index.numpy(), data.validation.index.numpy())}
+    assert data.hashes == SHA256 | split
     assert data.source in ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar10") or data.source == (
         "cifar10-0.tar.gz, cifar10-1.tar.gz, cifar10-2.tar.gz"
     )
@@ -221,12 +210,12 @@ def test_a_damaged_cache_is_built_again(tmp_path, damage):
     cifar10.load_arrays(tmp_path, download=False)
 
 
-def test_a_cache_of_other_images_is_not_used(tmp_path):
+def test_a_cache_of_other_images_is_not_used(tmp_path, monkeypatch):
     put_folder(tmp_path)
     cifar10.load_arrays(tmp_path)
-    other = replace(reference(), sha256=reference().sha256 | {"test_labels": "0" * 64})
+    monkeypatch.setattr(cifar10, "SHA256", SHA256 | {"test_labels": "0" * 64})
     with pytest.raises(DataError, match="test labels"):
-        cifar10.load_arrays(tmp_path, reference=other)
+        cifar10.load_arrays(tmp_path)
 
 
 def test_without_a_place_for_the_cache_the_data_still_come(tmp_path):
@@ -357,17 +346,17 @@ BAD_COPIES = {
     ),
     "an image of another size": (
         partial(overwrite, f"cifar10/{FIRST}", encoded(np.zeros((33, 32, 3), np.uint8)), put_folder),
-        "is 32 x 33 pixels",
+        "32 x 33 pixels",
     ),
     "an image with one other bit": (swapped_pixel, "train images of cifar10 are not CIFAR-10's"),
     "lossy images": (lossy, "are not CIFAR-10's.*JPEG"),
     "an unknown class": (wrong_class, "'boat' is no class of CIFAR-10"),
-    "an empty class": (empty_class, "train split has no images of ship"),
-    "a missing split": (missing_split, "test images are missing"),
-    "an empty folder": (empty_folder, "train images are missing"),
-    "a missing image": (partial(remove, FIRST), "train split has 119 images; expected 120"),
-    "an image too many": (partial(with_member, "train/cat/x.png", IMAGES[FIRST]), "121 images; expected 120"),
-    "a missing archive": (half_the_archives, "images; expected"),
+    "an empty class": (empty_class, "train split has 108 images .*expected 120"),
+    "a missing split": (missing_split, "test split has 0 images"),
+    "an empty folder": (empty_folder, "train split has 0 images"),
+    "a missing image": (partial(remove, FIRST), "train split has 119 images .*expected 120"),
+    "an image too many": (partial(with_member, "train/cat/x.png", IMAGES[FIRST]), "121 images .*expected 120"),
+    "a missing archive": (half_the_archives, "images .*expected"),
     "a missing batch": (missing_batch, "data_batch_3 is missing"),
     "missing batches in the tar": (missing_batch_in_tar, "data_batch_1 is missing"),
     "a batch with a wrong sum": (
@@ -404,13 +393,6 @@ def test_a_batch_is_not_unpickled_before_its_sum_is_right(tmp_path):
         _ = load("cifar10", root=tmp_path).train
 
 
-def test_not_even_a_batch_with_the_right_sum_can_run_code(tmp_path):
-    evil = pickle.dumps(Trap())
-    (tmp_path / "data_batch_1").write_bytes(evil)
-    with pytest.raises(DataError, match="refused"):
-        archives.official_batches(tmp_path, [["data_batch_1", hashlib.md5(evil).hexdigest()]])
-
-
 # --- no copy at all ------------------------------------------------------------------------------------
 
 
@@ -434,7 +416,6 @@ def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
     served.mkdir()
     put_batches_tar(served)
     content = (served / "cifar-10-python.tar.gz").read_bytes()
-    known = replace(reference(), archive_size=len(content), archive_md5=hashlib.md5(content).hexdigest())
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -444,7 +425,7 @@ def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + "cifar-10-python.tar.gz"))
-        monkeypatch.setattr(cifar10, "REFERENCE", known)
+        monkeypatch.setattr(cifar10, "ARCHIVE", {"size": len(content), "md5": hashlib.md5(content).hexdigest()})
         data = load("cifar10", root=tmp_path / "data")
         assert not data.available() and len(data.train) == 108 and data.available()
         server.shutdown()
@@ -524,7 +505,7 @@ def test_mean_and_std_are_those_of_the_training_split():
 def test_the_real_cifar10(monkeypatch):
     monkeypatch.undo()
     data = load("cifar10", download=False)
-    known = cifar10.REFERENCE.sha256 | {"split": CIFAR10_SPLIT}
+    known = cifar10.SHA256 | {"split": CIFAR10_SPLIT}
     assert data.hashes == known and known["train_images"].startswith("0d87276e")
     splits = {"train": (data.train, 45_000), "validation": (data.validation, 5_000), "test": (data.test, 10_000)}
     for split, size in splits.values():

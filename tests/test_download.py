@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from helpers.data import DownloadError, download, fetch
+from helpers.data import download
+from helpers.data.download import DownloadError, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -92,10 +93,15 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def get(server, target, *behaviours, **options):
-    options = {"timeout": 0.3, "pause": 0.01} | options
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+
+
+def get(server, target, *behaviours):
     urls = [behaviour if "://" in behaviour else server + behaviour for behaviour in behaviours]
-    return fetch(urls, target, size=len(CONTENT), md5=MD5, **options)
+    return fetch(urls, target, size=len(CONTENT), md5=MD5)
 
 
 @pytest.fixture
@@ -166,7 +172,7 @@ def test_a_mirror_with_another_file_does_not_spoil_the_part(server, target, bad)
 
 def test_when_all_fail_the_error_says_what_each_did(server, target):
     with pytest.raises(DownloadError) as caught:
-        get(server, target, "missing", "wrong", "stall", "http://127.0.0.1:1/nobody", attempts=2)
+        get(server, target, "missing", "wrong", "stall", "http://127.0.0.1:1/nobody")
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) == 4
     for line, reason in zip(lines, ["404", "MD5", "timed out", "no connection"], strict=True):
@@ -200,11 +206,11 @@ def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(server, target
 def test_a_stall_costs_its_timeout_and_no_more(server, target):
     start = time.monotonic()
     with pytest.raises(DownloadError):
-        get(server, target, "stall", timeout=0.2, attempts=2)
-    assert len(Handler.log) == 3  # one that brought something, then two that did not
-    assert 0.6 < time.monotonic() - start < 3
+        get(server, target, "stall")
+    assert len(Handler.log) == 4  # one that brought something, then three that did not
+    assert 1.2 < time.monotonic() - start < 4
 
 
 def test_a_drip_is_too_slow_though_it_never_stalls(server, target):
     with pytest.raises(DownloadError, match="bytes per second"):
-        get(server, target, "drip", attempts=1)
+        get(server, target, "drip")

@@ -8,20 +8,9 @@ from PIL import Image
 from scenes import encoded, scene
 from sklearn.utils.class_weight import compute_sample_weight
 
-from helpers.data import (
-    DataError,
-    balanced,
-    class_weights,
-    duplicate_groups,
-    grouped_split,
-    list_pictures,
-    load,
-    near_pairs,
-    read_picture,
-    scan,
-    stratified_split,
-)
-from helpers.data.folder import load_arrays
+from helpers.data import DataError, class_weights, grouped_split, list_pictures, load, scan, stratified_split
+from helpers.data.folder import duplicate_groups, load_arrays, near_pairs
+from helpers.data.images import balanced, read_picture
 
 COPIES = {
     **{f"quality {q}": lambda image, q=q: encoded(image, "JPEG", quality=q) for q in (20, 30, 50, 70, 90)},
@@ -72,7 +61,7 @@ def test_near_pairs_are_those_of_the_correlation_matrix(monkeypatch):
     expected = np.argwhere(np.triu(correlation >= 0.98, 1))
     assert 5 < len(expected) < 30
     for rows in (1 << 25, 60 * 7):  # at once, and in parts of seven rows
-        monkeypatch.setattr("helpers.data.duplicates._ROWS", rows)
+        monkeypatch.setattr("helpers.data.folder._ROWS", rows)
         assert near_pairs(thumbnails).tolist() == expected.tolist()
     assert near_pairs(thumbnails[:0]).shape == (0, 2)
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from scenes import encoded, scene
 from torchvision.transforms import v2
 
-from helpers.data import DataError, list_pictures, load, read_picture, scan, write_pictures
+from helpers.data import DataError, list_pictures, load, scan, write_pictures
+from helpers.data.images import read_picture
 
 PER_CLASS = 250
 CLASSES = ("Äpfel", "кошки", "犬", "plain")

@@ -8,6 +8,7 @@ from PIL import Image
 from scenes import scene
 
 from helpers.data import DataError, DataMissing, load, pacs, parse
+from helpers.data.images import read_picture
 from helpers.settings import DATA
 from helpers.training import Experiment
 
@@ -101,7 +102,7 @@ def test_a_copy_is_never_in_two_splits(small):
     for name in ("pacs:content", "pacs:style", "pacs:content?balance=smallest"):
         sides = [
             side for side, split in enumerate(parts_of(name, small)[1]) for x in split.images
-            if np.array_equal(x.permute(1, 2, 0), pacs.read_picture(small / "pacs" / COPY[0]).pixels)
+            if np.array_equal(x.permute(1, 2, 0), read_picture(small / "pacs" / COPY[0]).pixels)
         ]  # fmt: skip
         assert len(set(sides)) <= 1, name
 

@@ -13,14 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers.data import cifar10, digits, folder, pacs
-from helpers.data.digits import write_pictures
-from helpers.data.download import DownloadError, fetch
-from helpers.data.duplicates import duplicate_groups, near_pairs
+from helpers.data import cifar10, folder, pacs
 from helpers.data.folder import list_pictures, scan
-from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, canonical_order, read_picture
-from helpers.data.names import DatasetName, parse
-from helpers.data.splits import SPLIT_SEED, balanced, class_weights, grouped_split, share, stratified_split
+from helpers.data.images import (
+    DIGITS,
+    SPLIT_SEED,
+    Arrays,
+    DataError,
+    DataMissing,
+    class_weights,
+    digits_arrays,
+    grouped_split,
+    share,
+    stratified_split,
+    write_pictures,
+)
+from helpers.data.names import parse
 from helpers.files import sha256_array
 from helpers.settings import DATA, stand_in
 
@@ -38,7 +46,6 @@ class Split:
     index: Tensor
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Split":
@@ -68,13 +75,12 @@ class Dataset:
         classes: Callable[[], tuple[str, ...]],
         available: Callable[[], bool],
         arrays: Callable[[], Arrays],
+        random_labels: bool = False,
     ) -> None:
-        """Keep the name and the three functions that answer for this data set; call none of them."""
         self.name = name
-        self._classes, self._available, self._arrays = classes, available, arrays
+        self._classes, self._available, self._arrays, self._random = classes, available, arrays, random_labels
 
     def __repr__(self) -> str:
-        """Return the name, without reading anything."""
         return f"Dataset({self.name!r})"
 
     def available(self) -> bool:
@@ -125,6 +131,8 @@ class Dataset:
     def _loaded(self) -> _Loaded:
         arrays = self._arrays()
         labels = arrays["train_labels"]
+        if self._random:
+            labels = arrays["train_labels"] = np.random.default_rng(SPLIT_SEED).permutation(labels)
         held_out = share(len(labels), VALIDATION_SHARE, len(self.classes))
         groups = arrays.get("train_groups", np.arange(len(labels)))
         train, validation = grouped_split(labels, groups, held_out)
@@ -152,50 +160,35 @@ def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
     """
     chosen, root = parse(stand_in(name)), Path(root).resolve()
     if chosen.kind == "folder":
-        return _folder(name, chosen, root)
-    if chosen.selection:
-        return _pacs(str(chosen), chosen, root)
+        path = root / Path(chosen.rest).expanduser()
+        return Dataset(
+            name,
+            lambda: list_pictures(path).classes,
+            path.is_dir,
+            lambda: folder.load_arrays(list_pictures(path), root / "cache", chosen.size, chosen.balance),
+            chosen.random_labels,
+        )
+    if chosen.kind == "pacs":
+        return Dataset(
+            str(chosen),
+            lambda: chosen.classes,
+            lambda: bool(pacs.find_copy(root)),
+            lambda: pacs.load_arrays(chosen, root),
+            chosen.random_labels,
+        )
     return _bundled(chosen.kind, root, download)
 
 
 @cache
 def _bundled(name: str, root: Path, download: bool) -> Dataset:
     if name == "digits":
-        return Dataset(name, lambda: digits.CLASSES, lambda: True, digits.load_arrays)
+        return Dataset(name, lambda: DIGITS, lambda: True, digits_arrays)
     return Dataset(
         name,
         lambda: cifar10.CLASSES,
         lambda: cifar10.is_available(root),
         lambda: cifar10.load_arrays(root, download=download),
     )
-
-
-def _folder(name: str, chosen: DatasetName, root: Path) -> Dataset:
-    path = root / Path(chosen.rest).expanduser()
-
-    def arrays() -> Arrays:
-        listing = folder.list_pictures(path)
-        return _labelled(folder.load_arrays(listing, root / "cache", chosen.size, chosen.balance), chosen)
-
-    return Dataset(name, lambda: folder.list_pictures(path).classes, path.is_dir, arrays)
-
-
-def _pacs(name: str, chosen: DatasetName, root: Path) -> Dataset:
-    selection = chosen.selection
-    return Dataset(
-        name,
-        lambda: selection.classes,
-        lambda: bool(pacs.find_copy(root)),
-        lambda: _labelled(pacs.load_arrays(selection, root), chosen),
-    )
-
-
-def _labelled(arrays: Arrays, chosen: DatasetName) -> Arrays:
-    """Return the arrays with their own labels, or with the training labels shuffled among the images."""
-    if not chosen.random_labels:
-        return arrays
-    shuffled = np.random.default_rng(SPLIT_SEED).permutation(arrays["train_labels"])
-    return arrays | {"train_labels": shuffled}
 
 
 def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:

@@ -3,9 +3,7 @@
 import errno
 import hashlib
 import http.client
-import io
 import os
-import pickle
 import sys
 import tarfile
 import time
@@ -14,14 +12,16 @@ import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from helpers.data.images import DataError
 
-_CHUNK = 1 << 16
+TIMEOUT = 20.0  # seconds without a byte after which an answer has stalled
+SLOWEST = 20_000  # bytes per second; an answer that stays below it for TIMEOUT is given up
+ATTEMPTS = 3  # at one mirror, each bringing less than that
+PAUSE = 1.0  # seconds before the next attempt, doubled each time
 
 # Troubles of this machine, which no other mirror would cure: disk full, not writable.
 _LOCAL = (errno.ENOSPC, errno.EACCES, errno.EROFS)
@@ -35,31 +35,18 @@ class _MirrorFailed(Exception):
     """This mirror will not give the file; the next one may."""
 
 
-def fetch(
-    urls: Sequence[str],
-    target: Path,
-    *,
-    size: int,
-    md5: str,
-    timeout: float = 20.0,
-    attempts: int = 3,
-    pause: float = 1.0,
-    slowest: float = 20_000,
-) -> Path:
+def fetch(urls: Sequence[str], target: Path, *, size: int, md5: str) -> Path:
     """Return ``target``, downloaded from the first of ``urls`` that gives ``size`` bytes with this MD5.
 
     What has arrived stays in ``target`` + ".part" and is gone on with, also after the program was ended,
-    also from another mirror. An answer that stalls for ``timeout`` seconds, or stays under ``slowest``
-    bytes per second that long, is asked for again; after ``attempts`` that brought no more than that, it
-    is the next mirror's turn. ``pause`` seconds (doubled each time) lie between attempts.
-    Raises DownloadError, and OSError where ``target`` cannot be written.
+    also from another mirror. Raises DownloadError, and OSError where ``target`` cannot be written.
     """
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in urls:
         try:
-            _from_mirror(url, part, size, md5, timeout, attempts, pause, slowest)
+            _from_mirror(url, part, size, md5)
         except _MirrorFailed as failure:
             failures.append(f"  {url}: {failure}")
             print(f"{url}: {failure}", file=sys.stderr)
@@ -69,9 +56,7 @@ def fetch(
     raise DownloadError("\n".join([f"{target.name} could not be downloaded:", *failures]))
 
 
-def _from_mirror(
-    url: str, part: Path, size: int, md5: str, timeout: float, attempts: int, pause: float, slowest: float
-) -> None:
+def _from_mirror(url: str, part: Path, size: int, md5: str) -> None:
     """Complete ``part`` from one mirror, or raise _MirrorFailed."""
     # Bytes from elsewhere may be to blame for a wrong sum; then this mirror gets a second, clean chance.
     inherited = best = _length(part)
@@ -80,7 +65,7 @@ def _from_mirror(
         reason = "the connection ended early"
         if _length(part) < size:
             try:
-                _append(url, part, size, timeout, slowest)
+                _append(url, part, size)
             except urllib.error.HTTPError as error:
                 reason = f"HTTP {error.code} {error.reason}"
                 if error.code < 500 and error.code not in (408, 429):
@@ -93,7 +78,7 @@ def _from_mirror(
                     raise
                 reason = str(error) or type(error).__name__
         if _length(part) >= size:
-            if _length(part) == size and _md5(part) == md5:
+            if _length(part) == size and _md5(part.read_bytes()) == md5:
                 return
             part.unlink()
             if not inherited:
@@ -101,42 +86,39 @@ def _from_mirror(
             inherited = best = 0
             continue
         # A few bytes a time would go on for days: progress is what the slowest bearable mirror makes.
-        fruitless = 0 if _length(part) - best >= slowest * timeout else fruitless + 1
+        fruitless = 0 if _length(part) - best >= SLOWEST * TIMEOUT else fruitless + 1
         best = max(best, _length(part))
-        if fruitless >= attempts:
-            raise _MirrorFailed(f"{reason}, {attempts} times in a row")
-        time.sleep(pause * 2**fruitless)
+        if fruitless >= ATTEMPTS:
+            raise _MirrorFailed(f"{reason}, {ATTEMPTS} times in a row")
+        time.sleep(PAUSE * 2**fruitless)
 
 
-def _append(url: str, part: Path, size: int, timeout: float, slowest: float) -> None:
+def _append(url: str, part: Path, size: int) -> None:
     """Add to ``part`` what one answer brings, from where it stands (HTTP Range, RFC 9110 section 14)."""
     start = _length(part)
-    headers = {"User-Agent": "cnn-course", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+    headers = {"User-Agent": "cnn-course", "Accept-Encoding": "identity"} | (
+        {"Range": f"bytes={start}-"} if start else {}
+    )
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         resumed = response.status == 206
         if resumed and response.headers.get("Content-Range", "") != f"bytes {start}-{size - 1}/{size}":
             raise _MirrorFailed(f"another file (Content-Range {response.headers.get('Content-Range')})")
-        if not resumed:  # without Range the whole file comes again, from its first byte
-            start = 0
-            # Known before what we have is overwritten: a log-in page, say, is not the file.
-            if response.length is not None and response.length != size:
-                raise _MirrorFailed(f"another file ({response.length} bytes; expected {size})")
+        # Known before what we have is overwritten: a log-in page, say, is not the file.
+        if not resumed and response.length not in (None, size):
+            raise _MirrorFailed(f"another file ({response.length} bytes; expected {size})")
+        start = start if resumed else 0  # without Range the whole file comes again, from its first byte
         with (
             open(part, "ab" if resumed else "wb") as file,
             tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=part.stem, file=sys.stderr) as bar,
         ):
             since, received = time.monotonic(), 0
             # read1 hands over whatever has come; read would wait for a full chunk however slowly it drips.
-            while chunk := response.read1(_CHUNK):
+            while file.tell() <= size and (chunk := response.read1(1 << 16)):
                 file.write(chunk)
                 bar.update(len(chunk))
                 received += len(chunk)
-                if file.tell() > size:
-                    return
-                if (elapsed := time.monotonic() - since) > timeout:
-                    if received < slowest * elapsed:
+                if (elapsed := time.monotonic() - since) > TIMEOUT:
+                    if received < SLOWEST * elapsed:
                         raise TimeoutError(f"only {received / elapsed:,.0f} bytes per second")
                     since, received = time.monotonic(), 0
 
@@ -145,17 +127,8 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-# A 32 x 32 image has 3 kB of pixels; whatever claims more than this is something else.
-_LARGEST = 1 << 20
-_LARGEST_BATCH = 1 << 26
-
-# All that a pickled array asks for, by (package, name).
-_PARTS_OF_AN_ARRAY = {("numpy", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 class Member(NamedTuple):
@@ -166,20 +139,18 @@ class Member(NamedTuple):
     content: bytes
 
 
-def folder_members(folder: Path) -> Iterator[Member]:
-    """Yield the files that lie three levels deep, folder/<split>/<class>/<file>, sorted by path."""
-    for path in sorted(folder.glob("*/*/*")):
-        if path.is_file():
-            yield Member(path.relative_to(folder).as_posix(), str(path), path.read_bytes())
+def members(copy: Sequence[Path], largest: int) -> Iterator[Member]:
+    """Yield the files of a copy: of a folder those three levels deep, sorted by path; or all of some tar archives.
 
-
-def archive_members(archives: list[Path], largest: int = _LARGEST) -> Iterator[Member]:
-    """Yield the files of tar archives, one archive after the other.
-
-    Raises DataError for an archive that is truncated or damaged, or that holds a path that leads out of
-    it, a link, a device, or a file of more than ``largest`` bytes.
+    Nothing is unpacked. Raises DataError for an archive that is truncated or damaged, or that holds a path that leads
+    out of it, a link, a device, or a file of more than ``largest`` bytes.
     """
-    for archive in archives:
+    if copy[0].is_dir():
+        for path in sorted(copy[0].glob("*/*/*")):
+            if path.is_file():
+                yield Member(path.relative_to(copy[0]).as_posix(), str(path), path.read_bytes())
+        return
+    for archive in copy:
         try:
             with tarfile.open(archive, "r:*") as tar:
                 for info in tar:
@@ -201,42 +172,3 @@ def _refuse_dangerous(info: tarfile.TarInfo, archive: Path, largest: int) -> Non
     else:
         return
     raise DataError(f"{archive}: member {info.name!r} {problem}. Refused; get this archive elsewhere.")
-
-
-def official_batches(copy: Path, files: list[list[str]]) -> tuple[list[np.ndarray], list[int]]:
-    """Return the images, uint8 (32, 32, 3) each, and labels of official python batches.
-
-    copy: cifar-10-batches-py/ or cifar-10-python.tar.gz; files: [name, MD5] of each batch. A batch is
-    a pickle, so it is looked into only after its MD5 has been found right. Raises DataError for a file
-    that is missing or altered.
-    """
-    if copy.is_dir():
-        contents = {name: (copy / name).read_bytes() for name, _ in files if (copy / name).is_file()}
-    else:
-        members = archive_members([copy], _LARGEST_BATCH)
-        contents = {PurePosixPath(member.path).name: member.content for member in members}
-    images, labels = [], []
-    for name, md5 in files:
-        if name not in contents:
-            raise DataError(f"{copy}: {name} is missing. Complete the copy, or remove it to have it downloaded.")
-        found = hashlib.md5(contents[name], usedforsecurity=False).hexdigest()
-        if found != md5:
-            raise DataError(
-                f"{copy}: {name} has MD5 {found}; expected {md5}. The copy is incomplete or altered: replace "
-                "it, or remove it to have it downloaded."
-            )
-        batch = _ArraysOnly(io.BytesIO(contents[name]), encoding="bytes").load()
-        rows = np.asarray(batch[b"data"], dtype=np.uint8)  # (n, 3072), red then green then blue
-        images.extend(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.extend(batch[b"labels"])
-    return images, labels
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain containers, and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the class or function that the pickle names; raises DataError for all but an array's parts."""
-        if (module.split(".")[0], name) in _PARTS_OF_AN_ARRAY:
-            return super().find_class(module, name)
-        raise DataError(f"a batch asks for {module}.{name}, which no copy of CIFAR-10 does: refused.")

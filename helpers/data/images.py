@@ -1,10 +1,10 @@
-"""Images from files, and decoded arrays that are kept so that this is done once."""
+"""Images from files, decoded arrays that are kept so that this is done once, and splits that are always the same."""
 
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,26 +13,24 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
 
 from helpers.files import atomic_write
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
 
-# What Pillow raises for a file that is no image, or only a part of one, or absurdly large.
-_UNREADABLE = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-)
-
 # A JPEG is shrunk while it is decoded, so it may be larger than Pillow's limit for other pictures (179 million
 # pixels): phones of 200 megapixels exist.
 _LARGEST_JPEG = 1 << 29
 _THUMBNAIL = 16
+
+# One seed for every split of the course: what is compared must be compared on the same images.
+SPLIT_SEED = 0
+
+Arrays = dict[str, np.ndarray]
 
 
 class DataError(ValueError):
@@ -43,22 +41,7 @@ class DataMissing(FileNotFoundError):
     """A data set that is not there; lists the ways on."""
 
 
-def read_exact(data: bytes, name: str, size: int = 32) -> np.ndarray:
-    """Return the pixels of an encoded image as they are: uint8 (size, size, 3), RGB.
-
-    Raises DataError, naming ``name``, for what is no image or has another size.
-    """
-    try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as image:
-            # The size is known before any pixel is decoded.
-            if image.size != (size, size):
-                width, height = image.size
-                raise DataError(f"{name} is {width} x {height} pixels; expected {size} x {size}.")
-            return np.asarray(image.convert("RGB"))
-    except DataError:
-        raise
-    except _UNREADABLE as error:
-        raise DataError(f"{name} is no readable image ({error}); replace or remove it.") from error
+# --- Decoding. ---
 
 
 class Picture(NamedTuple):
@@ -79,32 +62,47 @@ def read_picture(file: Path | bytes, size: int = 32) -> Picture:
     A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits
     become 8. Raises DataError, which gives the reason alone, for what is no picture or too large a one.
     """
-    try:
+    with _decoding():
         if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
             raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
-        with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream, warnings.catch_warnings():
-            # Whatever Pillow finds odd about a picture it can read is no concern of the reader.
-            warnings.simplefilter("ignore")
-            if not stream.read(1):
-                raise DataError("an empty file")
+        with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
             upright = _upright(stream, size)
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"no picture in a format that is read ({', '.join(_FORMATS)})") from error
-    # A decoder that trips over a broken file raises whatever the trip was.
-    except Exception as error:
-        raise DataError(str(error) or type(error).__name__) from error
     digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
     thumbnail = upright.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BICUBIC)
     pixels = np.asarray(ImageOps.fit(upright, (size, size)))
     return Picture(pixels, np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
 
 
+def read_exact(data: bytes, name: str, size: int = 32) -> np.ndarray:
+    """Return the pixels of an encoded image as they are: uint8 (size, size, 3), RGB.
+
+    Raises DataError, naming ``name``, for what is no image or has another size.
+    """
+    with _decoding(f"{name} is no readable image: "), Image.open(BytesIO(data), formats=_FORMATS) as image:
+        if image.size != (size, size):  # known before any pixel is decoded
+            raise DataError(f"{image.width} x {image.height} pixels; expected {size} x {size}")
+        return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def _decoding(of: str = "") -> Iterator[None]:
+    """Turn whatever a decoder raises that trips over a broken file into a DataError, and keep its warnings quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except UnidentifiedImageError as error:
+            raise DataError(f"{of}no picture in a format that is read ({', '.join(_FORMATS)})") from error
+        except Exception as error:
+            raise DataError(f"{of}{str(error) or type(error).__name__}") from error
+
+
 def _upright(stream: BinaryIO, size: int) -> Image.Image:
     """Return the picture in RGB as it is meant to be looked at; a large JPEG at a fraction of its size."""
-    stream.seek(0)
-    is_jpeg = stream.read(3) == b"\xff\xd8\xff"
+    start = stream.read(3)
+    if not start:
+        raise DataError("an empty file")
+    is_jpeg = start == b"\xff\xd8\xff"
     stream.seek(0)
     with JpegImageFile(stream) if is_jpeg else Image.open(stream, formats=_FORMATS) as image:
         if is_jpeg:
@@ -131,6 +129,9 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+# --- One order. ---
+
+
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the indices that sort by (label, raw bytes), whatever order a copy had.
 
@@ -148,10 +149,7 @@ def stacked(images: list[np.ndarray], labels: list[int]) -> tuple[np.ndarray, np
     return x[order], y[order]
 
 
-Arrays = dict[str, np.ndarray]
-
-# The entry that holds the key, and the names of the arrays so that none can get lost unnoticed.
-_KEY = "_key"
+# --- The cache. ---
 
 
 def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
@@ -161,19 +159,23 @@ def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     Several processes may ask at once: one builds, the others wait and read. A folder that cannot be
     written to costs the cache, not the data; it says so.
     """
-    found = _read(path, key)
-    if found is None:
-        with ExitStack() as held:
+    if (found := _read(path, key)) is not None:
+        return found
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock")).acquire()
+    except OSError as error:
+        warnings.warn(f"{path.parent} cannot be written to ({error}): nothing is cached", stacklevel=2)
+        return build()
+    with lock:
+        if (found := _read(path, key, warn=True)) is None:
+            found, buffer = build(), BytesIO()
+            # The names too, so that none can get lost unnoticed.
+            np.savez(buffer, allow_pickle=False, _key=np.array([key, *found]), **found)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(path.with_suffix(".lock")))
+                atomic_write(path, buffer.getvalue())
             except OSError as error:
-                warnings.warn(f"{path.parent} cannot be written to ({error}): nothing is cached", stacklevel=2)
-                return build()
-            found = _read(path, key, warn=True)
-            if found is None:
-                found = build()
-                _write(path, key, found)
+                warnings.warn(f"{path} could not be written ({error}): nothing is cached", stacklevel=2)
     return found
 
 
@@ -184,7 +186,7 @@ def _read(path: Path, key: str, warn: bool = False) -> Arrays | None:
     try:
         # Reading a member to its end checks its CRC.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            stored_key, *names = stored[_KEY].tolist()
+            stored_key, *names = stored["_key"].tolist()
             return {name: stored[name] for name in names} if stored_key == key else None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError):
         if warn:
@@ -192,10 +194,111 @@ def _read(path: Path, key: str, warn: bool = False) -> Arrays | None:
         return None
 
 
-def _write(path: Path, key: str, arrays: Arrays) -> None:
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, **{_KEY: np.array([key, *arrays])}, **arrays)
-    try:
-        atomic_write(path, buffer.getvalue())
-    except OSError as error:
-        warnings.warn(f"{path} could not be written ({error}): nothing is cached", stacklevel=3)
+# --- Splits. ---
+
+
+def share(count: int, fraction: float, classes: int) -> int:
+    """Return how many of ``count`` images a ``fraction`` is, at least one a class."""
+    return max(round(count * fraction), classes)
+
+
+def stratified_split(labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sorted index arrays (kept, held out), each with the classes in the proportion of all.
+
+    labels: (N,) integers; held_out: how many to hold out. Raises DataError where a class is too small.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < 2 or not len(counts) <= held_out <= len(labels) - len(counts):
+        raise DataError(
+            f"{len(labels)} images in {len(counts)} classes, the smallest of {counts.min()}, cannot be split "
+            f"into {len(labels) - held_out} and {held_out} with every class in both. Add images."
+        )
+    kept, held = train_test_split(np.arange(len(labels)), test_size=int(held_out), stratify=labels, random_state=seed)
+    return np.sort(kept), np.sort(held)
+
+
+def grouped_split(
+    labels: np.ndarray, groups: np.ndarray, held_out: int, seed: int = SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sorted index arrays (kept, held out), stratified, with no group in both.
+
+    labels, groups: (N,) integers; held_out: about how many to hold out. Exactly :func:`stratified_split` where
+    every group has one member. Raises DataError where a class is too small, or would be missing from one part.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    if len(first) == len(labels):
+        return stratified_split(labels, held_out, seed)
+    classes = np.unique(labels)
+    fraction = held_out / len(labels)
+    _, held_groups = stratified_split(labels[first], share(len(first), fraction, len(classes)), seed)
+    held = np.isin(group, held_groups)
+    for part in (labels[held], labels[~held]):
+        if len(absent := np.setdiff1d(classes, part)):
+            raise DataError(
+                f"{len(labels)} images in {len(first)} groups of duplicates cannot be split with every class in both "
+                f"parts: class {absent[0]} has too few different pictures. Add pictures."
+            )
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def balanced(labels: np.ndarray, index: np.ndarray, seed: int = SPLIT_SEED) -> np.ndarray:
+    """Return a sorted part of ``index`` with as many images of each class as the smallest has there.
+
+    labels: (N,) integers; index: positions in ``labels``. The same part for the same input and seed.
+    """
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(labels[index], return_counts=True)
+    parts = [rng.choice(index[labels[index] == label], counts.min(), replace=False) for label in classes]
+    return np.sort(np.concatenate(parts))
+
+
+def class_weights(labels: np.ndarray) -> list[float]:
+    """Return a weight per class, inverse to its number of images, with mean 1 over the images: "balanced" in sklearn.
+
+    labels: (N,) integers, each of 0..K-1 at least once. A loss with these weights counts every class alike.
+    """
+    return compute_class_weight("balanced", classes=np.unique(labels), y=labels).tolist()
+
+
+# --- Scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network. ---
+
+DIGITS = tuple("0123456789")
+
+
+def digits_arrays() -> Arrays:
+    """Return train_images, train_labels, test_images, test_labels and "source", in canonical order.
+
+    Images are uint8 (N, 32, 32, 3): each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4
+    pixels, 0 to 255. Labels are uint8 (N,). 1,500 for training and validation, 297 for testing.
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
+    """
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (1797, 32, 32)
+    images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target)
+    train, test = stratified_split(labels, 297)
+    return {
+        "train_images": images[train],
+        "train_labels": labels[train],
+        "test_images": images[test],
+        "test_labels": labels[test],
+        "source": np.array("scikit-learn's load_digits"),
+    }
+
+
+def write_pictures(folder: Path, per_class: int | None = None) -> Path:
+    """Return ``folder`` after writing the digits there as pictures, <digit>/<number>.png, for want of others.
+
+    ``per_class``: so many of each digit, or all, some 180. Files that are there already stay as they are.
+    """
+    arrays = digits_arrays()
+    images = np.concatenate([arrays["train_images"], arrays["test_images"]])
+    labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
+    for label, name in enumerate(DIGITS):
+        for number, pixels in enumerate(images[labels == label][:per_class]):
+            path = Path(folder) / name / f"{number:03d}.png"
+            if not path.exists():
+                buffer = BytesIO()
+                Image.fromarray(pixels).save(buffer, "PNG")
+                atomic_write(path, buffer.getvalue())
+    return Path(folder)

@@ -4,18 +4,18 @@ Options follow a question mark, as in an address: ``pacs:style?styles=art_painti
 A name has one spelling, so that one choice is one record.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from helpers.data.pacs import CONTENTS, STYLES, Selection
+STYLES = ("art_painting", "cartoon", "photo", "sketch")
+CONTENTS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+QUESTIONS = {"style": STYLES, "content": CONTENTS}
 
-_CHOICES = 'choose "cifar10", "digits", "folder:PATH" or "pacs:style" and "pacs:content"'
-_SHARED = {"balance": ("smallest",), "labels": ("random",)}
+SIZES = range(8, 513)
+_VALUES = {"balance": ("smallest",), "labels": ("random",)}
 _OPTIONS = {
     "folder": ("size", "balance", "labels"),
     "pacs": ("styles", "contents", "held_out", "size", "balance", "labels"),
 }
-SIZES = range(8, 513)
-DEFAULT_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,35 @@ class DatasetName:
     """A name taken apart. ``kind`` is what stands before the colon, ``rest`` a folder's path or PACS's question.
 
     ``balance``: every class is cut to the size of the smallest, in training and test; ``random_labels``: the labels
-    of training and validation are shuffled, so that nothing but memorising helps.
+    of training and validation are shuffled, so that nothing but memorising helps; ``held_out``: what PACS's test set
+    alone holds, a content where style is asked, a style where content is. Without it a fifth is the test set.
     """
 
     kind: str
     rest: str = ""
-    size: int = DEFAULT_SIZE
+    styles: tuple[str, ...] = STYLES
+    contents: tuple[str, ...] = CONTENTS
+    held_out: str = ""
+    size: int = 32
     balance: bool = False
     random_labels: bool = False
-    selection: Selection | None = field(default=None)
 
     def __str__(self) -> str:
-        """Return the one spelling: options in a fixed order, defaults left out."""
-        options = {}
-        if self.selection:
-            for what, chosen, known in (
-                ("styles", self.selection.styles, STYLES),
-                ("contents", self.selection.contents, CONTENTS),
-            ):
-                options |= {what: ",".join(chosen)} if chosen != known else {}
-            options |= {"held_out": self.selection.held_out} if self.selection.held_out else {}
-        options |= {"size": self.size} if self.size != DEFAULT_SIZE else {}
-        options |= {"balance": "smallest"} if self.balance else {}
-        options |= {"labels": "random"} if self.random_labels else {}
-        tail = "&".join(f"{name}={value}" for name, value in options.items())
+        options = {
+            "styles": ",".join(self.styles) if self.styles != STYLES else "",
+            "contents": ",".join(self.contents) if self.contents != CONTENTS else "",
+            "held_out": self.held_out,
+            "size": str(self.size) if self.size != 32 else "",
+            "balance": "smallest" if self.balance else "",
+            "labels": "random" if self.random_labels else "",
+        }
+        tail = "&".join(f"{option}={value}" for option, value in options.items() if value)
         return self.kind + (f":{self.rest}" if self.rest else "") + (f"?{tail}" if tail else "")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that a label of PACS is a position in."""
+        return self.styles if self.rest == "style" else self.contents
 
 
 def parse(name: str) -> DatasetName:
@@ -56,52 +60,57 @@ def parse(name: str) -> DatasetName:
         return DatasetName(name)
     kind, _, rest = name.partition(":")
     if kind not in _OPTIONS or not rest:
-        raise ValueError(f"dataset={name!r} is unknown; {_CHOICES}")
-    # A folder's name may hold a question mark; options hold an equals sign.
+        choices = 'choose "cifar10", "digits", "folder:PATH" or "pacs:style" and "pacs:content"'
+        raise ValueError(f"dataset={name!r} is unknown; {choices}")
     head, mark, tail = rest.rpartition("?")
-    rest, options = (head, _options(name, kind, tail)) if mark and (kind != "folder" or "=" in tail) else (rest, {})
-    size = _size(name, options.get("size", str(DEFAULT_SIZE)))
-    shared = {"size": size, "balance": "balance" in options, "random_labels": "labels" in options}
-    if kind == "folder":
-        return DatasetName(kind, rest, **shared)
     try:
-        selection = Selection(
-            rest,
-            styles=_among(options, "styles", STYLES),
-            contents=_among(options, "contents", CONTENTS),
-            held_out=options.get("held_out", ""),
-            size=size,
-            balance="balance" in options,
-        )
+        # A folder's name may hold a question mark; options hold an equals sign.
+        if mark and (kind != "folder" or "=" in tail):
+            return _checked(DatasetName(kind, head, **_options(kind, tail)))
+        return _checked(DatasetName(kind, rest))
     except ValueError as error:
-        raise ValueError(f"dataset={name!r}: {error}") from error
-    return DatasetName(kind, rest, **shared, selection=selection)
+        raise ValueError(f"dataset={name!r}: {error}") from None
 
 
-def _options(name: str, kind: str, text: str) -> dict[str, str]:
-    options = {}
+def _options(kind: str, text: str) -> dict:
+    """Return the options of a name as fields of DatasetName."""
+    given = {}
     for part in text.split("&"):
         option, _, value = (word.strip() for word in part.partition("="))
         if option not in _OPTIONS[kind]:
-            raise ValueError(f"dataset={name!r}: no option {option!r}; there are: {', '.join(_OPTIONS[kind])}")
-        if option in options or not value:
-            raise ValueError(f"dataset={name!r}: give {option} one value, as in {option}=...")
-        if option in _SHARED and value not in _SHARED[option]:
-            raise ValueError(f"dataset={name!r}: {option}={value!r} is unknown; choose {', '.join(_SHARED[option])}")
-        options[option] = value
-    return options
+            raise ValueError(f"no option {option!r}; there are: {', '.join(_OPTIONS[kind])}")
+        if option in given or not value:
+            raise ValueError(f"give {option} one value, as in {option}=...")
+        if value not in _VALUES.get(option, (value,)):
+            raise ValueError(f"{option}={value!r} is unknown; choose {', '.join(_VALUES[option])}")
+        given[option] = value
+    fields = {"held_out": given.get("held_out", ""), "balance": "balance" in given, "random_labels": "labels" in given}
+    if "size" in given:
+        if not given["size"].isdecimal() or int(given["size"]) not in SIZES:
+            raise ValueError(f"size={given['size']!r}: give {SIZES[0]} to {SIZES[-1]} pixels")
+        fields["size"] = int(given["size"])
+    for option, known in (("styles", STYLES), ("contents", CONTENTS)):
+        if option in given:
+            wanted = [word.strip() for word in given[option].split(",")]
+            for word in wanted:
+                if word not in known:
+                    raise ValueError(f"{option}={word!r} is unknown; choose among: {', '.join(known)}")
+            fields[option] = tuple(word for word in known if word in wanted)
+    return fields
 
 
-def _size(name: str, value: str) -> int:
-    if not value.isdecimal() or int(value) not in SIZES:
-        raise ValueError(f"dataset={name!r}: size={value!r}: give {SIZES[0]} to {SIZES[-1]} pixels")
-    return int(value)
-
-
-def _among(options: dict[str, str], what: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that an option lists, in the order of ``known``."""
-    wanted = [word.strip() for word in options[what].split(",")] if what in options else known
-    for word in wanted:
-        if word not in known:
-            raise ValueError(f"{what}={word!r} is unknown; choose among: {', '.join(known)}")
-    return tuple(word for word in known if word in wanted)
+def _checked(name: DatasetName) -> DatasetName:
+    """Return ``name``. Raises ValueError for a question about PACS that leaves nothing to learn."""
+    if name.kind == "pacs":
+        if name.rest not in QUESTIONS:
+            raise ValueError(f"PACS is asked for {' or '.join(QUESTIONS)}, not {name.rest!r}")
+        if len(name.classes) < 2:
+            raise ValueError(f"one {name.rest} alone, {name.classes[0]}, leaves nothing to tell apart; name more")
+        others = name.contents if name.rest == "style" else name.styles
+        if name.held_out and name.held_out not in others:
+            raise ValueError(
+                f"held_out={name.held_out!r} is not among the {len(others)} that can be: {', '.join(others)}"
+            )
+        if name.held_out and len(others) == 1:
+            raise ValueError(f"held_out={name.held_out!r} leaves nothing to train on; name more than {others[0]}")
+    return name

@@ -9,6 +9,7 @@ from helpers.training.loop import (
     RoundedProducts,
     Trainer,
     criterion,
+    fit,
     normalise,
     pick_device,
     predict,
