@@ -56,7 +56,8 @@ def smoke(args: argparse.Namespace) -> int:
 def record(args: argparse.Namespace) -> int:
     """Train what the notebooks declare and the record lacks."""
     from course.notebooks import studies_by_notebook
-    from helpers.record import most_telling_first, parallel
+    from course.recording import most_telling_first
+    from helpers.record import recorder
 
     studies = [study for several in studies_by_notebook().values() for study in several]
     names = sorted({study.name for study in studies})
@@ -64,7 +65,7 @@ def record(args: argparse.Namespace) -> int:
         return _refuse(f"no study {args.study!r}; the notebooks declare: {', '.join(names) or 'none'}")
     chosen = [study for study in studies if args.study in (None, study.name)]
     experiments = [e for s in chosen for _, e in s.experiments() if args.seeds is None or e.seed < args.seeds]
-    device = parallel.record(most_telling_first(experiments), jobs=args.jobs, scheduler=args.scheduler)
+    device = recorder.record(most_telling_first(experiments), jobs=args.jobs, scheduler=args.scheduler)
     print(f"all {len(set(experiments))} runs are recorded ({device})")
     return 0
 
@@ -82,7 +83,7 @@ def status(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from course.notebooks import studies_by_notebook
-    from helpers.record import status as rows_of
+    from course.recording import status as rows_of
 
     rows = rows_of(studies_by_notebook())
     if args.json:

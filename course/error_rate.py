@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from helpers.record import LEVEL, Runs, critical_value, interval, kept_values, largest_t
-from helpers.record.evidence import compare
+from helpers.record import LEVEL, Runs, critical_value, interval, kept_values, largest_t, verdict
 from helpers.show import measured
 
 METRIC = "validation_accuracy"
@@ -32,7 +31,7 @@ def _counts(several: Mapping[str, Runs]) -> dict[str, float]:
     contrasts = separable = paired = 0
     for found in several.values():
         first, values = found.arms[0], kept_values(found, METRIC)
-        differences = compare(found, METRIC, first).differences
+        differences = verdict(found, METRIC, first).differences
         each = 1 - (1 - LEVEL) / len(differences)
         contrasts += len(differences)
         separable += sum(d.separable for d in differences)

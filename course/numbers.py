@@ -19,7 +19,6 @@ from helpers.record import (
     arm_mean_and_half,
     published_figures,
     scale_and_digits,
-    seconds_recorded,
 )
 from helpers.settings import runs_folder
 from helpers.show import escape, number
@@ -47,6 +46,10 @@ def recorded(studies: Studies) -> dict[str, tuple[str, Runs]]:
 def distinct(found: Mapping[str, tuple[str, Runs]]) -> list[Run]:
     """Return all runs, each once, though several studies may share it."""
     return list({(run.content["key"], run.device): run for _, runs in found.values() for run in runs}.values())
+
+
+def _hours(runs: Sequence[Run]) -> float:
+    return sum(run.metrics["training_seconds"] for run in runs) / 3600
 
 
 def numbers(studies: Studies) -> dict[str, str]:
@@ -79,7 +82,7 @@ def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:
         "arms": number(len(by_arm)),
         "seeds": number(len(runs.seeds)),
         "runs": number(len(runs)),
-        "hours": number(seconds_recorded(list(runs)) / 3600, 1),
+        "hours": number(_hours(runs), 1),
         "device": escape(_names(run.provenance["device_name"] for run in runs)),
         "diverged": number(sum(run.diverged is not None for run in runs)),
     }.items()
@@ -133,7 +136,7 @@ def _totals(found: Mapping[str, tuple[str, Runs]]) -> dict[str, str]:
         "total/studies": number(len(found)),
         "total/runs": number(len(runs)),
         "total/seeds/least": number(min(len(r.seeds) for _, r in found.values())),
-        "total/hours": number(seconds_recorded(runs) / 3600, 1),
+        "total/hours": number(_hours(runs), 1),
         "total/devices": escape(_names(p["device_name"] for p in provenance)),
         "total/commits": escape(_names(p["commit"][:10] for p in provenance)),
         "date": max(p["date"] for p in provenance),
@@ -176,7 +179,7 @@ def studies_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
             "seeds": str(len(runs.seeds)),
             "runs": str(len(runs)),
             "device": _names(run.provenance["device_name"] for run in runs),
-            "hours": f"{seconds_recorded(list(runs)) / 3600:.1f}",
+            "hours": f"{_hours(runs):.1f}",
         }
         for name, (notebook, runs) in found.items()
     }

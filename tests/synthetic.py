@@ -1,10 +1,9 @@
 """Runs that nobody trained: records of plausible shape, made from a formula, to draw and to print."""
 
-from types import SimpleNamespace
-
 import numpy as np
 
-from helpers.record import Run, Runs, expected_calibration_error, pack, reliability
+from helpers.record import Run, Runs, pack
+from helpers.record.recorder import expected_calibration_error, reliability
 from helpers.training import Experiment
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -77,13 +76,12 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
 
 def synthetic_runs(*arms: str, seeds: int = 3, epochs: dict[int, int] | None = None) -> Runs:
     """Return runs of some arms of ARMS (all by default); ``epochs`` gives the last epoch of single seeds."""
-    study = SimpleNamespace(name="base-model", seeds=range(seeds))
     runs = [
         synthetic_run(arm, *ARMS[arm], seed=seed, epochs=(epochs or {}).get(seed, 15))
         for arm in arms or ARMS
         for seed in range(seeds)
     ]
-    return Runs(study, runs)
+    return Runs("base-model", runs, seeds)
 
 
 def broken_off(run: Run) -> Run:

@@ -17,12 +17,10 @@ from helpers.record import (
     evidence,
     interval,
     metric_label,
-    moderate,
-    moderated,
     scale_and_digits,
     verdict,
 )
-from helpers.record.evidence import compare
+from helpers.record.evidence import moderate, moderated
 
 # So many prior degrees of freedom that all arms have one variance, and so many runs that it is known.
 ALIKE, KNOWN = 1e7, 20_000
@@ -117,7 +115,7 @@ def runs_of(table: pd.DataFrame, collapsed: tuple = ()) -> Runs:
         for arm, column in table.items()
         for seed, value in column.items()
     ]
-    return Runs(SimpleNamespace(name="fake"), found)
+    return Runs("fake", found)
 
 
 NOISE = pd.DataFrame(np.random.default_rng(7).normal(0.6, 0.05, (5, 4)), columns=list("abcd"))
@@ -248,9 +246,9 @@ def test_two_networks_that_fail_on_the_same_pictures_are_told_apart_better():
     rng = np.random.default_rng(1)
     ease = rng.beta(0.4, 0.1, 3_000)  # most pictures are easy, or hard, for everyone
     a, b = answers(rng, ease, 3), answers(rng, ease, 3)
-    together = compare(Runs(None, runs_tested("a", a) + runs_tested("b", b)), "test_accuracy", "a").differences[0]
-    apart = compare(
-        Runs(None, runs_tested("a", a) + runs_tested("b", b[:, rng.permutation(3_000)])), "test_accuracy", "a"
+    together = verdict(Runs("fake", runs_tested("a", a) + runs_tested("b", b)), "test_accuracy", "a").differences[0]
+    apart = verdict(
+        Runs("fake", runs_tested("a", a) + runs_tested("b", b[:, rng.permutation(3_000)])), "test_accuracy", "a"
     )
     assert together.high - together.low < apart.differences[0].high - apart.differences[0].low
     seeds_alone = compare_values(

@@ -37,16 +37,17 @@ def test_a_row_shows_each_comparison_with_its_interval():
 
 def test_rows_of_several_bases_name_both_and_lost_runs_are_told():
     differences = (Difference("a", "b", 0.1, 0.05, 0.15), Difference("c", "a", np.nan, -np.inf, np.inf))
-    verdict = Verdict("validation_loss", 3, 0.95, differences, {"c": (3, 3)})
+    verdict = Verdict("validation_loss", 3, differences, {"c": (3, 3)})
     (ax,) = plot_forest(verdict, limits=(-1, 1)).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a − b", "c − a"]
     (beside,) = ax.child_axes
     assert [label.get_text() for label in beside.get_yticklabels()][1] == "collapsed  3 of 3 collapsed"
+    assert beside.get_yticklabels()[0].get_text() == "+0.100 [0.050, 0.150]"  # a loss needs more decimals than points
 
 
 def test_where_no_arm_stands_in_most_rows_every_row_names_both():
     pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
-    verdict = Verdict("validation_loss", 3, 0.95, tuple(Difference(a, b, 0.1, 0.05, 0.15) for a, b in pairs))
+    verdict = Verdict("validation_loss", 3, tuple(Difference(a, b, 0.1, 0.05, 0.15) for a, b in pairs))
     (ax,) = plot_forest(verdict).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [f"{a} − {b}" for a, b in pairs]
     assert "against" not in ax.get_xlabel()

@@ -12,7 +12,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from helpers.record import RunsFailed, parallel, read_run, record, train_apart
+from helpers.data import DataMissing
+from helpers.record import read_run, record, recorder
+from helpers.record.recorder import RunsFailed, train_apart
 from helpers.training import Experiment
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=1)
@@ -21,20 +23,20 @@ SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("helpers.record.run.runs_folder", lambda: tmp_path / "runs")
-    monkeypatch.setattr(parallel, "checkpoint_folder", lambda: tmp_path / "checkpoints")
+    monkeypatch.setattr(recorder, "checkpoint_folder", lambda: tmp_path / "checkpoints")
     return tmp_path
 
 
 def histories(experiments):
-    runs = [read_run(e, parallel.device_kind()) for e in experiments]
+    runs = [read_run(e, recorder.device_kind()) for e in experiments]
     return [{k: v for k, v in run.history.items() if k != "seconds"} for run in runs]
 
 
 def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypatch):
     # On one kind of device and as many threads, sums are taken in the same order: equal to the last bit.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(parallel, "device_kind", lambda: "cpu")
-    monkeypatch.setattr(parallel, "cpu_count", lambda: 2 * torch.get_num_threads())
+    monkeypatch.setattr(recorder, "device_kind", lambda: "cpu")
+    monkeypatch.setattr(recorder, "cpu_count", lambda: 2 * torch.get_num_threads())
     experiments = [SMALL.but(seed=seed) for seed in range(2)]
     record(experiments, jobs=1)
     one_after_another = histories(experiments)
@@ -45,7 +47,7 @@ def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypat
 
 def test_what_is_recorded_is_not_trained_again(folder, monkeypatch):
     record([SMALL], jobs=1)
-    monkeypatch.setattr(parallel, "train_run", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(recorder, "train_run", lambda *a, **k: pytest.fail("trained again"))
     record([SMALL, SMALL], jobs=1)
 
 
@@ -70,40 +72,32 @@ def test_a_killed_run_is_tried_again_and_costs_nobody_else(folder, monkeypatch, 
         left[0] -= 1
         return killed(command, **options)
 
-    monkeypatch.setattr(parallel.subprocess, "run", run)
+    monkeypatch.setattr(recorder.subprocess, "run", run)
     experiments = [victim, SMALL.but(seed=1)]
     with pytest.raises(RunsFailed, match="seed 7: killed by signal 9") if lost else nullcontext():
         record(experiments, jobs=2)
-    assert all(read_run(e, parallel.device_kind()) for e in experiments[1:])
-    assert (read_run(victim, parallel.device_kind()) is None) == bool(lost)
+    assert all(read_run(e, recorder.device_kind()) for e in experiments[1:])
+    assert (read_run(victim, recorder.device_kind()) is None) == bool(lost)
 
 
 def test_a_failing_run_is_named_with_its_last_words(folder):
     with pytest.raises(RunsFailed, match="seed 3.*too small|seed 3.*split|seed 3.*subset"):
         record([SMALL.but(seed=3, train_size=10_000_000), SMALL], jobs=2)
-    assert read_run(SMALL, parallel.device_kind())
+    assert read_run(SMALL, recorder.device_kind())
 
 
 def test_missing_data_end_it_with_one_error(folder, monkeypatch):
-    from helpers import data
-
     def missing(name):
-        raise data.DataMissing("no copy, three ways on")
+        raise DataMissing("no copy, three ways on")
 
-    monkeypatch.setattr(parallel, "load_data", missing)
-    with pytest.raises(data.DataMissing, match="three ways"):
+    monkeypatch.setattr(recorder, "load_data", missing)
+    with pytest.raises(DataMissing, match="three ways"):
         record([SMALL.but(seed=s) for s in range(3)], jobs=2)
 
 
 def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
     distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        local_directory=folder / "dask",
-    )
+    cluster = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None, local_directory=folder / "dask")
     experiments = [SMALL.but(seed=seed) for seed in range(3)]
     with cluster:
         victim = next(iter(cluster.workers.values())).pid
@@ -117,15 +111,10 @@ def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
     assert all(read_run(e, "cpu") for e in experiments)
 
 
-def test_the_process_of_a_run_reads_its_task_from_standard_input(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "helpers.record.parallel"], input="{}", capture_output=True, text=True)
-    assert done.returncode != 0 and "KeyError" in done.stderr
-
-
 def test_the_process_of_a_run_keeps_its_memory_and_has_its_threads(monkeypatch):
     tell = "import json, os, sys; json.dump(dict(os.environ), open(json.load(sys.stdin)['out'], 'w'))"
     real = subprocess.run
-    monkeypatch.setattr(parallel.subprocess, "run", lambda command, **rest: real([sys.executable, "-c", tell], **rest))
+    monkeypatch.setattr(recorder.subprocess, "run", lambda command, **rest: real([sys.executable, "-c", tell], **rest))
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # a Dask cluster in this process leaves it behind
     found = train_apart(SMALL.choices(), threads=3)
@@ -149,7 +138,7 @@ print(libc.mallinfo2().hblks - before)
 """
 
 
-@pytest.mark.parametrize(("more", "mapped"), [({}, "1"), (parallel.KEEP_MEMORY, "0")])
+@pytest.mark.parametrize(("more", "mapped"), [({}, "1"), (recorder.KEEP_MEMORY, "0")])
 def test_glibc_understands_to_keep_memory(more, mapped):
     if platform.libc_ver()[0] != "glibc" or tuple(map(int, platform.libc_ver()[1].split(".")[:2])) < (2, 35):
         pytest.skip("only glibc from 2.35 on has these switches without a limit")

@@ -2,7 +2,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from synthetic import CLASSES, broken_off, synthetic_runs
+from synthetic import CLASSES, broken_off, synthetic_run, synthetic_runs
 
 from helpers import style
 from helpers.data import Split
@@ -15,10 +15,10 @@ from helpers.figures import (
     plot_confusion,
     plot_curves,
     plot_metric,
-    published_verdict,
-    spread,
+    scales_table,
 )
 from helpers.figures import images as pictures
+from helpers.figures.curves import spread
 from helpers.record import Runs
 
 PUBLISHED = {"R0 final": "R0/final", "R2": "R2/kernels/3-3-3", "R4": "R4"}
@@ -183,4 +183,10 @@ def test_tables_give_means_with_half_widths():
 def test_a_lone_seed_has_no_interval():
     runs = synthetic_runs(seeds=1)
     assert "±" not in "".join(accuracy_table(runs).iloc[:, 1])
-    assert published_verdict(runs, PUBLISHED) == ""
+
+
+def test_the_scale_is_read_from_the_runs():
+    arms = {"R2": ("r2", 12), "R4": ("r4", 15)}
+    runs = Runs("s", [synthetic_run(a, m, 0.7, s, epochs=e) for a, (m, e) in arms.items() for s in (0, 1)])
+    told = ["r2, r4", "4,500", "64", "0.001", "12 to 15", "2"]
+    assert list(scales_table({"which net?": runs}).loc["which net?"]) == told

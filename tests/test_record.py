@@ -10,8 +10,9 @@ from sklearn.metrics import confusion_matrix
 
 from helpers.data import load
 from helpers.models import build
-from helpers.record import Run, load_snapshot, load_weights, read_run, record_path, thin, train_run, write_run
+from helpers.record import Run, load_snapshot, load_weights, read_run, record_path, train_run, write_run
 from helpers.record import run as run_module
+from helpers.record.recorder import thin
 from helpers.settings import DATA
 from helpers.training import Experiment, normalise, predict
 

@@ -11,7 +11,8 @@ from course import numbers as results
 from course import report
 from helpers import settings, style
 from helpers import show as publish
-from helpers.record import Study, arm_interval, published, published_figures, published_for, published_reports
+from helpers.record import Study, arm_interval, published, published_figures, published_for
+from helpers.record.literature import published_reports
 from helpers.training import Experiment
 
 needs_latex = pytest.mark.skipif(

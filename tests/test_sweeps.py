@@ -9,17 +9,16 @@ from synthetic import broken_off, changed_run, synthetic_runs
 
 from helpers import style
 from helpers.figures import (
-    Reached,
     first_reached,
     plot_gap,
     plot_progress,
     plot_reliability,
     plot_sweep,
     plot_tradeoff,
-    published_classes_table,
     reached_table,
     steps_per_epoch,
 )
+from helpers.figures.curves import Reached
 from helpers.record import Run, Runs
 
 RATES = (1e-4, 1e-3, 1e-2)
@@ -201,17 +200,3 @@ def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
     table = reached_table(Runs(synthetic_runs("R2").study, [run]), 0.6)
     assert list(table.loc["R2"]) == ["1 of 1", "2.0", "140", "21.0"]
     assert list(reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–", "–"]
-
-
-def test_published_classes_stand_beside_ours():
-    runs = synthetic_runs("R2", "R4")
-    table = published_classes_table(runs, {"R2": "R1/lr/1e-3"})
-    assert list(table.index) == [f"R2: {name}" for name in runs[0].classes]
-    assert table.loc["R2: cat", ("train", "published")] == "74.60"
-    cat = [100 * run.confusion["train"][3, 3] / run.confusion["train"][3].sum() for run in runs.by_arm()["R2"]]
-    half = stats.t.ppf(0.975, 2) * stats.sem(cat)
-    assert table.loc["R2: cat", ("train", "ours")] == f"{np.mean(cat):.1f} ± {half:.1f}"
-    with pytest.raises(KeyError, match="R9/none"):
-        published_classes_table(runs, {"R2": "R9/none"})
-    with pytest.raises(ValueError, match="no arm 'R7'"):
-        published_classes_table(runs, {"R7": "R1/lr/1e-3"})

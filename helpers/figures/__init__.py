@@ -8,18 +8,13 @@ from helpers.figures.curves import (
     plot_curves,
     plot_progress,
     reached_table,
-    spread,
     steps_per_epoch,
 )
 from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery
 from helpers.figures.tables import (
     accuracy_table,
-    agreement,
     arms_table,
     classwise_table,
     comparison_table,
-    difference_to,
-    published_classes_table,
-    published_verdict,
     scales_table,
 )

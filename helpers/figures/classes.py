@@ -29,8 +29,8 @@ from helpers.style import GREY, INK, PALE, arm_styles, class_colours, new_figure
 def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
     """Return a dot plot of the accuracy of each class, hardest class at the bottom, an arm a colour.
 
-    A dot is a mean over seeds, its line the 95 % interval of that mean; ``split`` is "train", "validation"
-    or, for flagship runs, "test".
+    A dot is a mean over seeds, its line the 95 % interval of that mean, which covers the seeds alone, not which
+    pictures are in the split; ``split`` is "train", "validation" or, for flagship runs, "test".
     """
     by_arm, classes = runs.by_arm(), runs[0].classes
     accuracy = {arm: 100 * np.array([run.classwise(split) for run in several]) for arm, several in by_arm.items()}

@@ -36,7 +36,7 @@ def plot_forest(
     other's name alone. ``published`` holds a published difference by the name of arm a, on the axis' scale, each a
     diamond. ``limits`` cuts the axis where a few rows would squeeze all others; what is cut carries an arrowhead.
     """
-    scale, unit = found.scale_and_unit
+    (scale, unit), digits = found.scale_and_unit, 1 if percent(found.metric) else 3
     base, shared = Counter(d.b for d in found.differences).most_common(1)[0]
     most = 2 * shared > len(found.differences) > 1
     names = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences]
@@ -52,7 +52,7 @@ def plot_forest(
         else:
             ax.plot([scale * d.low, scale * d.high], [row] * 2, color=colour, lw=1.6, solid_capstyle="butt")
             ax.plot(scale * d.mean, row, "o", color=colour, mfc=colour if d.separable else "white", ms=4.5)
-            note = f"{scale * d.mean:+.1f} [{scale * d.low:.1f}, {scale * d.high:.1f}]"
+            note = f"{scale * d.mean:+.{digits}f} [{scale * d.low:.{digits}f}, {scale * d.high:.{digits}f}]"
         lost = [f"{n} of {of} collapsed" for arm, (n, of) in found.collapsed.items() if arm in (d.a, d.b)]
         notes.append(("  ".join([note, *lost]), colour))
         if published and d.a in published:
@@ -340,7 +340,7 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
     """Return a reliability diagram per arm: how often predictions are right against how sure they are, in percent.
 
     Predictions of all seeds are pooled. Light bars are the share of predictions in each range of confidence, the
-    line from corner to corner is perfect calibration. See :func:`helpers.record.recorder.recorder.reliability`.
+    line from corner to corner is perfect calibration. See :func:`helpers.record.recorder.reliability`.
 
     Raises:
         ValueError: a run has no such split, or is older than these curves.

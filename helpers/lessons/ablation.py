@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.record import Difference, Runs, Verdict, arm_mean_and_half, scale_and_digits
-from helpers.record.evidence import compare
+from helpers.record import Difference, Runs, Verdict, arm_mean_and_half, scale_and_digits, verdict
 from helpers.style import GREY, INK, PALE, RIGHT, WRONG, new_figure, styled
 
 METRIC = "validation_accuracy"
@@ -16,7 +15,7 @@ BASE, ALL, WITHOUT, OTHERS = "base", "all", "without ", "the others alone"
 
 def added_alone(added: Runs, metric: str = METRIC) -> Verdict:
     """Return what each idea alone, and what "all" of them together, gain over "base": one family."""
-    return compare(added, metric, BASE)
+    return verdict(added, metric, BASE)
 
 
 def left_out(runs: Runs, metric: str = METRIC) -> Verdict:
@@ -27,7 +26,7 @@ def left_out(runs: Runs, metric: str = METRIC) -> Verdict:
     """
     if other := [arm for arm in runs.arms if arm != ALL and not arm.startswith(WITHOUT)]:
         raise ValueError(f"arm {other[0]!r} does not say what is left out: call it {WITHOUT + other[0]!r}")
-    found = compare(runs, metric, ALL)  # each arm against all: the loss with its sign turned
+    found = verdict(runs, metric, ALL)  # each arm against all: the loss with its sign turned
     turned = [Difference(d.a.removeprefix(WITHOUT), OTHERS, -d.mean, -d.high, -d.low) for d in found.differences]
     collapsed = {arm.removeprefix(WITHOUT): lost for arm, lost in found.collapsed.items()}
     return replace(found, differences=tuple(turned), collapsed=collapsed)

@@ -2,25 +2,18 @@
 
 from helpers.record.evidence import (
     LEVEL,
+    MISSING,
     Difference,
     Verdict,
     arm_interval,
+    arm_mean_and_half,
+    arm_plus_minus,
     compare_values,
     compare_within,
     critical_value,
     interval,
     kept_values,
     largest_t,
-    moderate,
-    moderated,
-    verdict,
-)
-from helpers.record.literature import Published, published, published_figures, published_for, published_reports
-from helpers.record.parallel import RunsFailed, default_jobs, device_kind, record, train_apart
-from helpers.record.quantities import (
-    MISSING,
-    arm_mean_and_half,
-    arm_plus_minus,
     mean_and_half,
     metric_label,
     percent,
@@ -28,7 +21,20 @@ from helpers.record.quantities import (
     scale_and_digits,
     seeds_text,
     span,
+    verdict,
 )
-from helpers.record.recorder import BINS, expected_calibration_error, reliability, thin, train_run, write_run
-from helpers.record.run import DEVICES, Run, load_snapshot, load_weights, pack, read_run, record_path, unpack
-from helpers.record.study import Runs, Study, first_recorded, most_telling_first, seconds_recorded, status
+from helpers.record.literature import Published, published, published_figures, published_for
+from helpers.record.recorder import default_jobs, device_kind, record, train_run, write_run
+from helpers.record.run import (
+    DEVICES,
+    Run,
+    Runs,
+    kind_for,
+    load_snapshot,
+    load_weights,
+    pack,
+    read_run,
+    record_path,
+    unpack,
+)
+from helpers.record.study import LEAST_SEEDS, Study, first_recorded

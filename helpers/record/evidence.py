@@ -11,7 +11,8 @@ gives every picture one class has collapsed: it is counted, and not averaged.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -20,8 +21,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import digamma
 
-from helpers.record.run import Run
-from helpers.record.study import Runs
+from helpers.record.run import Run, Runs
 
 LEVEL = 0.95
 # How alike the variances of a study's arms are: log variances scatter as if each were known from so many degrees of
@@ -33,6 +33,7 @@ FAMILIES, SIMULATION_SEED = 50_000, 1
 LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
 # Shares of images, which are told in percent, and their differences in points.
 SHARES = ("accuracy", "accuracy_tta", "calibration_error")
+MISSING = "–"
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
@@ -104,23 +105,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One family: all differences that answer a question, with intervals that hold together at ``level``.
+    """One family: all differences that answer a question, with intervals that hold together at 95 %.
 
     ``collapsed`` says for each arm that lost runs how many of how many gave every picture one class.
     """
 
     metric: str
     seeds: int
-    level: float
     differences: tuple[Difference, ...]
     collapsed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Return the verdict in words, one line per pair of arms, and how large the family is."""
         lines = [self.sentence(difference) for difference in self.differences]
-        lines += [
-            f"{arm}: {lost} of {of} runs collapsed and are left out" for arm, (lost, of) in self.collapsed.items()
-        ]
+        lines += [f"{arm}: {n} of {of} runs collapsed and are left out" for arm, (n, of) in self.collapsed.items()]
         return "\n".join(lines + ([self.family] if len(self.differences) > 1 else []))
 
     def __getitem__(self, arm: str) -> Difference:
@@ -131,13 +128,9 @@ class Verdict:
         """
         found = [d for d in self.differences if d.a == arm]
         if len(found) != 1:
-            raise KeyError(f"{len(found)} comparisons begin with {arm!r}; they are: {', '.join(self.names)}")
+            names = ", ".join(f"{d.a} against {d.b}" for d in self.differences)
+            raise KeyError(f"{len(found)} comparisons begin with {arm!r}; they are: {names}")
         return found[0]
-
-    @property
-    def names(self) -> list[str]:
-        """Return what each difference is of."""
-        return [f"{d.a} against {d.b}" for d in self.differences]
 
     @property
     def family(self) -> str:
@@ -147,7 +140,7 @@ class Verdict:
     @property
     def scale_and_unit(self) -> tuple[float, str]:
         """Return by what a difference is multiplied when it is shown, and its unit: shares are told in points."""
-        return (100, " points") if self.metric.endswith(SHARES) else (1, "")
+        return (100, " points") if percent(self.metric) else (1, "")
 
     def amount(self, d: Difference, digits: int = 1) -> str:
         """Return a difference with its interval, as a text quotes it: "+5.7 points [3.1, 8.3]"."""
@@ -165,16 +158,16 @@ class Verdict:
         if not d.separable:
             return (
                 f"{d.a} and {d.b}: not separable with {self.seeds} seeds "
-                f"(difference {scale * d.mean:+.2f}{unit}, {self.level:.0%} interval [{low:+.2f}, {high:+.2f}])"
+                f"(difference {scale * d.mean:+.2f}{unit}, {LEVEL:.0%} interval [{low:+.2f}, {high:+.2f}])"
             )
         first, second = (d.a, d.b) if d.mean > 0 else (d.b, d.a)
         if d.mean < 0:
             low, high = -high, -low
-        return f"{first} above {second} by {size:.2f}{unit}, {self.level:.0%} interval [{low:.2f}, {high:.2f}]"
+        return f"{first} above {second} by {size:.2f}{unit}, {LEVEL:.0%} interval [{low:.2f}, {high:.2f}]"
 
 
-def compare(runs: Runs, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL) -> Verdict:
-    """Return the differences of ``metric`` between arms as one family, by the rule of this module.
+def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | Mapping[str, str] | None = None) -> Verdict:
+    """Return the differences of ``metric`` between arms as one family, by the rule of this module; print it for words.
 
     ``against`` names an arm to which the others are compared, or for each of several arms the one that it is compared
     to, as along a path of changes; either is fixed before the results are seen. Without it every pair counts. Intervals
@@ -183,15 +176,14 @@ def compare(runs: Runs, metric: str, against: str | Mapping[str, str] | None = N
     Raises:
         ValueError: an unknown arm or figure, fewer than two arms or seeds, an arm against itself.
     """
-    values, by_arm = kept_values(runs, metric), runs.by_arm()
-    pictures = None
+    values, by_arm, pictures = kept_values(runs, metric), runs.by_arm(), {}
     if metric == "test_accuracy":
         kept = {arm: [r for r in several if not r.collapsed] for arm, several in by_arm.items()}
         pairs = [(a, b) for a, b in _pairs(values, metric, against) if kept[a] and kept[b]]
         pictures = {(a, b): _picture_variance(kept[a], kept[b]) for a, b in pairs}
-    found = compare_values(values, metric, against, level, pictures)
     lost = {arm: sum(run.collapsed for run in several) for arm, several in by_arm.items()}
-    return replace(found, collapsed={arm: (n, len(by_arm[arm])) for arm, n in lost.items() if n})
+    collapsed = {arm: (n, len(by_arm[arm])) for arm, n in lost.items() if n}
+    return replace(compare_values(values, metric, against, pictures), collapsed=collapsed)
 
 
 def kept_values(runs: Runs, metric: str) -> pd.DataFrame:
@@ -206,56 +198,45 @@ def compare_values(
     values: pd.DataFrame,
     metric: str,
     against: str | Mapping[str, str] | None = None,
-    level: float = LEVEL,
     pictures: Mapping[tuple[str, str], float] | None = None,
 ) -> Verdict:
-    """Return :func:`compare` for figures worked out from the runs of several arms.
+    """Return :func:`verdict` for figures worked out from the runs of several arms.
 
     ``values`` has a row per seed, a column per arm, and NaN where a run is left out. ``pictures`` may give, for a pair
     of arms, a known variance of its difference that comes on top of the seeds'.
     """
-    pairs = _pairs(values, metric, against)
-    counts = values.notna().sum()
-    told = [(a, b) for a, b in pairs if counts[a] and counts[b]]
-    means, variances = values.mean(), moderated(values)
-    at = {arm: i for i, arm in enumerate(values.columns)}
-    # Arms without a run are no part of the family.
-    arms = [arm for arm in values.columns if counts[arm]]
-    place = {arm: i for i, arm in enumerate(arms)}
-    limit = critical_value(tuple(int(counts[arm]) for arm in arms), tuple((place[a], place[b]) for a, b in told), level)
-    normal = stats.norm.ppf(1 - (1 - level) / (2 * len(told))) if told else 0.0
+    pairs, pictures = _pairs(values, metric, against), pictures or {}
+    known = values.dropna(axis=1, how="all")  # an arm without a run is no part of the family
+    place = {arm: i for i, arm in enumerate(known.columns)}
+    told = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
+    counts, means, variances = known.notna().sum().to_numpy(), known.mean().to_numpy(), moderated(known)
+    limit = critical_value(tuple(map(int, counts)), tuple(told))
+    normal = stats.norm.ppf(1 - (1 - LEVEL) / (2 * len(told))) if told else 0.0
     differences = []
     for a, b in pairs:
-        if (a, b) not in told:
+        if a not in place or b not in place:
             differences.append(Difference(a, b, np.nan, -np.inf, np.inf))
             continue
-        mean = float(means[a] - means[b])
-        seeds = variances[at[a]] / counts[a] + variances[at[b]] / counts[b]
-        half = float(np.hypot(limit * np.sqrt(seeds), normal * np.sqrt((pictures or {}).get((a, b), 0.0))))
-        if values[a].equals(values[b].set_axis(values[a].index)):  # one and the same outcome, seed for seed
+        i, j = place[a], place[b]
+        mean, seeds = float(means[i] - means[j]), variances[i] / counts[i] + variances[j] / counts[j]
+        half = float(np.hypot(limit * np.sqrt(seeds), normal * np.sqrt(pictures.get((a, b), 0.0))))
+        if values[a].equals(values[b]):  # one and the same outcome, seed for seed
             half = 0.0
         differences.append(Difference(a, b, mean, mean - half, mean + half))
-    return Verdict(metric, len(values), level, tuple(differences))
+    return Verdict(metric, len(values), tuple(differences))
 
 
-def compare_within(
-    values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None = None, level: float = LEVEL
-) -> Verdict:
+def compare_within(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None = None) -> Verdict:
     """Return the differences between several readings of the same runs, such as of two epochs or two layers.
 
     ``values`` has a row per run and a column per reading. What a run is better at in one reading, it mostly is in the
     other, so differences are taken run by run, each with Student's t interval, and with m of them each at the level
-    1 - (1 - level) / m (Bonferroni), so that all hold together.
+    1 - (1 - 0.95) / m (Bonferroni), so that all hold together.
     """
     pairs = _pairs(values, metric, against)
-    each = 1 - (1 - level) / len(pairs)
+    each = 1 - (1 - LEVEL) / len(pairs)
     differences = [Difference(a, b, *interval((values[a] - values[b]).to_numpy(), each)) for a, b in pairs]
-    return Verdict(metric, len(values), level, tuple(differences))
-
-
-def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | Mapping[str, str] | None = None) -> Verdict:
-    """Return :func:`compare` at the course's level; printed, it is the verdict in words."""
-    return compare(runs, metric, against)
+    return Verdict(metric, len(values), tuple(differences))
 
 
 def _pairs(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None) -> list[tuple[str, str]]:
@@ -297,8 +278,8 @@ def moderate(variances: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...], level: float = LEVEL) -> float:
-    """Return how large the largest |t| of a family gets by chance, in all but 1 - ``level`` of all families.
+def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...]) -> float:
+    """Return how large the largest |t| of a family gets by chance, in all but 5 % of all families.
 
     ``runs`` is the number of runs of each arm, ``pairs`` which arms are compared. Simulated: equal means, variances
     that scatter about a common one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
@@ -307,7 +288,7 @@ def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...], le
         return 0.0
     rng, size = np.random.default_rng(SIMULATION_SEED), (FAMILIES, len(runs))
     scatter = PRIOR_DF / rng.chisquare(PRIOR_DF, size)
-    return float(np.quantile(largest_t(rng, scatter, runs, pairs), level))
+    return float(np.quantile(largest_t(rng, scatter, runs, pairs), LEVEL))
 
 
 def largest_t(
@@ -326,3 +307,77 @@ def largest_t(
     for a, b in pairs:
         np.maximum(largest, np.abs(means[:, a] - means[:, b]) / np.sqrt(errors[:, a] + errors[:, b]), out=largest)
     return largest
+
+
+# How a measured quantity is named, scaled and printed, the same in figures, tables and the report.
+
+
+def percent(metric: str) -> bool:
+    """Return whether ``metric`` is shown in percent: an accuracy, or a calibration error."""
+    return metric.endswith(SHARES)
+
+
+def scale_and_digits(metric: str) -> tuple[int, int]:
+    """Return by what a figure of the record is multiplied when it is shown, and its decimals.
+
+    Two decimals of an accuracy are one image in CIFAR-10's test set: finer than any difference worth a word.
+    """
+    if percent(metric):
+        return 100, 2
+    whole = metric.endswith(("epoch", "epochs", "parameters", "multiply_adds"))
+    return 1, 0 if whole else 1 if metric.endswith("seconds") else 3
+
+
+def metric_label(metric: str) -> str:
+    """Return a figure's name with its unit, as it stands on an axis or above a column."""
+    unit = " (%)" if percent(metric) else " (s)" if metric.endswith("seconds") else ""
+    return metric.replace("_", " ").capitalize() + unit
+
+
+def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of ``values`` and half the width of its 95 % interval, NaN below two values."""
+    if len(values) < 2:
+        return float(np.mean(values)), math.nan
+    mean, low, high = interval(values)
+    return mean, (high - low) / 2
+
+
+def plus_minus(values: Sequence[float], digits: int) -> str:
+    """Return "mean ± half-width" of the 95 % interval over independent values; below two, the mean."""
+    return _plus_minus(*mean_and_half(values), digits)
+
+
+def _plus_minus(mean: float, half: float, digits: int) -> str:
+    if not math.isfinite(mean):
+        return MISSING
+    return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if math.isfinite(half) else "")
+
+
+def arm_mean_and_half(runs: Sequence[Run], metric: str) -> tuple[float, float]:
+    """Return mean and half-width of a final figure over the runs of one arm, in the unit in which it is shown.
+
+    Runs that collapsed are left out; NaN where nothing is left, or one run alone, which has no half-width. The interval
+    of a test accuracy covers seeds and pictures.
+    """
+    kept, scale = [run for run in runs if not run.collapsed], scale_and_digits(metric)[0]
+    if len(kept) < 2:
+        return (scale * kept[0].metrics[metric] if kept else math.nan), math.nan
+    mean, low, high = arm_interval(kept, metric)
+    return scale * mean, scale * (high - low) / 2
+
+
+def arm_plus_minus(runs: Sequence[Run], metric: str) -> str:
+    """Return :func:`arm_mean_and_half` as "mean ± half-width"."""
+    return _plus_minus(*arm_mean_and_half(runs, metric), scale_and_digits(metric)[1])
+
+
+def seeds_text(runs: Sequence[Run]) -> str:
+    """Return how many runs an arm has, and how many of them collapsed: "3", or "3 (1 collapsed)"."""
+    lost = sum(run.collapsed for run in runs)
+    return f"{len(runs)}" + (f" ({lost} collapsed)" if lost else "")
+
+
+def span(values: Iterable[float]) -> str:
+    """Return the least and the largest of ``values`` as "3 to 12", or the one value that they all have."""
+    ends = sorted({min(numbers := list(values)), max(numbers)})
+    return " to ".join(f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in ends)

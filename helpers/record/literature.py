@@ -64,11 +64,8 @@ def published_figures() -> dict[str, Published]:
     figures = {}
     for report, content in published_reports().items():
         for quantity, entry in content["figures"].items():
-            key = f"{report}/{quantity}"
-            value = entry["value"]
-            figures[key] = Published(
-                key, str(value), float(value), entry["unit"], entry.get("note", ""), entry.get("pictures")
-            )
+            key, value, unit = f"{report}/{quantity}", entry["value"], entry["unit"]
+            figures[key] = Published(key, str(value), float(value), unit, entry.get("note", ""), entry.get("pictures"))
     return figures
 
 

@@ -1,11 +1,18 @@
-"""A run: what became of an experiment, as one JSON file with its provenance, written once."""
+"""Training that leaves a record: one run, written once as JSON with its provenance, and many of them side by side.
+
+Each of many has a process of its own, because then nothing that happens to it, not even a kill, can touch another.
+joblib hands them out, on this machine's cores or GPU or on a Dask cluster; a run whose process died is started once
+more and goes on from its checkpoint.
+"""
 
 import json
 import os
 import platform
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,22 +22,34 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from safetensors.torch import save
 from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from helpers.data import Dataset, Split
 from helpers.data import load as load_data
 from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
 from helpers.record.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
-from helpers.settings import DATA, ROOT, smoke
+from helpers.settings import DATA, ROOT, runs_folder, smoke
 from helpers.training import Experiment, Fit, criterion, fingerprint, pick_device, predict, training_split
 from helpers.training import numpy_engine as numpy_train
 from helpers.training.loop import fit
 
 BINS = 15
+POINTS_PER_RUN = 400
+ATTEMPTS = 2
+# glibc otherwise gives every large tensor back to the system and asks for it again at each step, a page at a time.
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+# A GPU is shared by this many of the course's small runs: one alone leaves most of it idle.
+RUNS_PER_GPU = 8
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict[str, list[Any]]:
@@ -38,19 +57,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 
     confidence: (N,) probabilities of the predicted class; right: (N,) whether the prediction is true. A range
     without predictions has zeros. Source: Guo et al., On Calibration of Modern Neural Networks (2017).
-
-    Raises:
-        ValueError: the arrays differ in length, a confidence is no probability, or ``right`` is not true or false.
     """
-    confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
-    if confidence.shape != right.shape or confidence.ndim != 1:
-        raise ValueError(f"confidence {confidence.shape} and right {right.shape} must be rows of one length")
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ValueError("a confidence lies outside 0 to 1; give probabilities, not logits")
-    if not ((right == 0) | (right == 1)).all():
-        raise ValueError("right has other values than true and false; give prediction == label, not the labels")
-    if type(bins) is not int or bins < 1:
-        raise ValueError(f"bins={bins!r}: give a positive whole number")
+    confidence = np.asarray(confidence, dtype=float)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
     each = np.maximum(count, 1)
@@ -66,9 +74,6 @@ def expected_calibration_error(curve: dict[str, list[Any]]) -> float:
     count = np.array(curve["count"], dtype=float)
     gaps = np.abs(np.subtract(curve["confidence"], curve["accuracy"]))
     return float((count * gaps).sum() / max(count.sum(), 1))
-
-
-POINTS_PER_RUN = 400
 
 
 def _rounded(value: Any) -> Any:
@@ -103,7 +108,6 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -159,12 +163,12 @@ def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool =
     }
 
 
-def _saved(model: nn.Module) -> bytes:
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+def _save(path: Path, model: nn.Module) -> None:
+    atomic_write(path, save({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}))
 
 
-def _keep(key: str, device: str, epoch: int, model: nn.Module) -> None:
-    atomic_write(snapshot_path(key, device, epoch), _saved(model))
+def _keep_snapshot(key: str, device: str, epoch: int, model: nn.Module) -> None:
+    _save(snapshot_path(key, device, epoch), model)
 
 
 def train_run(
@@ -187,7 +191,7 @@ def train_run(
     if experiment.engine == "numpy":
         fitted = numpy_train.fit(experiment, data, checkpoint_path=path, progress=progress)
     else:
-        keep = partial(_keep, experiment.key, place.type) if experiment.snapshots else None
+        keep = partial(_keep_snapshot, experiment.key, place.type) if experiment.snapshots else None
         fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     loss = criterion(experiment, len(data.classes), splits["train"])
@@ -196,7 +200,7 @@ def train_run(
     judged = {name: _judge(fitted, data, split, loss, experiment.flagship) for name, split in splits.items()}
     metrics = {f"{name}_{what}": value for name, judge in judged.items() for what, value in judge["figures"].items()}
     if experiment.flagship:
-        atomic_write(weights_path(experiment.key, place.type), _saved(fitted.model))
+        _save(weights_path(experiment.key, place.type), fitted.model)
     epochs = len(fitted.history["epoch"])
     metrics |= {
         "epochs": epochs,
@@ -239,3 +243,145 @@ def write_run(record: Mapping[str, Any], folder: Path | None = None) -> Path:
         raise ValueError(f"COURSE_SMOKE=1 is set, so nothing is written to {path}: a rehearsal is no result")
     atomic_write(path, json.dumps(record, indent=None, separators=(",", ":"), allow_nan=True) + "\n")
     return path
+
+
+class RunsFailed(RuntimeError):
+    """Some runs could not be trained; all others are recorded."""
+
+
+def checkpoint_folder() -> Path:
+    """Return where unfinished runs keep their state."""
+    return runs_folder().parent / "checkpoints" if smoke() else DATA / "checkpoints"
+
+
+def device_kind() -> str:
+    """Return "cuda" where torch finds a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_jobs(device: str) -> int:
+    """Return how many runs go side by side: on a CPU one per core, each with one thread.
+
+    Measured by ``make bench BENCH=parallel``: small layers keep one core busier than they keep two.
+    """
+    cores = cpu_count()
+    return min(RUNS_PER_GPU, cores) if device == "cuda" else cores
+
+
+def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None = None) -> dict[str, Any]:
+    """Return the record of the experiment with ``choices``, trained in a process of its own with so many threads.
+
+    This is what a joblib or Dask worker executes; it needs the package and a copy of the data set.
+
+    Raises:
+        RuntimeError: the process failed or was killed ``ATTEMPTS`` times; the message ends in its last words.
+    """
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | KEEP_MEMORY
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory(prefix="course-run-") as folder:
+        out = Path(folder) / "record.json"
+        task = {"experiment": choices, "out": str(out), "checkpoints": checkpoints, "threads": threads}
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(
+                [sys.executable, "-m", "helpers.record.recorder"],
+                input=json.dumps(task),
+                capture_output=True,
+                text=True,
+                env=environment,
+            )
+            if done.returncode == 0:
+                return json.loads(out.read_text())
+    how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+    last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+    raise RuntimeError(f"{how}: {last[0]}")
+
+
+def _attempt(e: Experiment, threads: int, checkpoints: str | None) -> tuple[Experiment, dict[str, Any] | str]:
+    """Return the experiment with its record, or with why there is none."""
+    try:
+        return e, train_apart(e.choices(), threads, checkpoints)
+    except RuntimeError as error:
+        return e, str(error)
+
+
+def _outcomes(todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None) -> Iterable[tuple]:
+    """Yield what :func:`_attempt` returns for all of ``todo``, as it comes in."""
+    if scheduler is None:
+        jobs = jobs or default_jobs(device)
+        threads = max(1, cpu_count() // jobs)
+        workers = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=jobs)
+        yield from workers(delayed(_attempt)(e, threads, str(checkpoint_folder())) for e in todo)
+        return
+    with _cluster(scheduler), parallel_config(backend="dask"):
+        # A worker's checkpoints stay with the worker; if that dies, Dask gives its run to another.
+        yield from Parallel(return_as="generator_unordered")(delayed(_attempt)(e, 1, None) for e in todo)
+
+
+def _cluster(scheduler: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RuntimeError('a Dask cluster needs the extra "cluster": pip install -e ".[cluster]"') from error
+    return Client(scheduler, timeout="30s")
+
+
+def _kind_of(scheduler: str | None) -> str:
+    """Return the kind of device that trains: this machine's, or that of the cluster's workers, which are alike."""
+    if scheduler is None:
+        return device_kind()
+    with _cluster(scheduler) as client:
+        return client.submit(device_kind).result()
+
+
+def record(
+    experiments: Iterable[Experiment], *, jobs: int | None = None, scheduler: str | None = None, title: str = "record"
+) -> str:
+    """Return the kind of device used, after training and recording those of ``experiments`` that it lacks.
+
+    ``jobs=1`` without a ``scheduler`` trains in this process, one run after another, with a bar for each; otherwise
+    every run has a process of its own, here or on the Dask cluster at the address ``scheduler``. Each run is written
+    to the record as soon as it is finished, so stopping loses none.
+
+    Raises:
+        RunsFailed: names the runs that could not be trained and why; all others are recorded.
+    """
+    device = _kind_of(scheduler)
+    todo = [e for e in dict.fromkeys(experiments) if not record_path(e, device).is_file()]
+    if not todo:
+        return device
+    if scheduler is None:
+        for dataset in dict.fromkeys(e.dataset for e in todo):
+            _ = load_data(dataset).train  # missing or broken data end it here, with one clear error, not once per run
+    failures = []
+    with tqdm(total=len(todo), desc=f"{title}: {len(todo)} runs on {device}", unit="run", disable=None) as bar:
+        if jobs == 1 and scheduler is None:
+            for experiment in todo:
+                _keep(train_run(experiment, device=device, checkpoints=checkpoint_folder()), device)
+                bar.update()
+        else:
+            for experiment, finished in _outcomes(todo, device, jobs, scheduler):
+                if isinstance(finished, str):
+                    failures.append(f"{experiment.model} seed {experiment.seed}: {finished}")
+                else:
+                    _keep(finished, device)
+                bar.update()
+    if failures:
+        raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
+    return device
+
+
+def _keep(finished: dict[str, Any], device: str) -> None:
+    """Write a finished run; its checkpoint has then served."""
+    write_run(finished)
+    for kind in (device, finished["provenance"]["device"]):
+        for suffix in (".pt", ".npz"):
+            (checkpoint_folder() / f"{finished['key']}-{kind}{suffix}").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":  # the process of a run: its task comes on standard input
+    task = json.load(sys.stdin)
+    torch.set_num_threads(task["threads"])
+    folder = Path(task["checkpoints"]) if task["checkpoints"] else None
+    finished = train_run(Experiment(**task["experiment"]), checkpoints=folder, progress=False)
+    Path(task["out"]).write_text(json.dumps(finished))

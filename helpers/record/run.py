@@ -1,14 +1,15 @@
-"""A run: what became of an experiment, read from its record."""
+"""A run: what became of an experiment, read from its record; and the runs of a study, arm by arm."""
 
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import confusion_matrix
@@ -90,7 +91,7 @@ class Run:
 
     @property
     def calibration(self) -> dict[str, dict[str, list[Any]]]:
-        """Return a :func:`helpers.record.recorder.recorder.reliability` curve per split.
+        """Return a :func:`helpers.record.recorder.reliability` curve per split.
 
         Raises:
             ValueError: the run was recorded before these curves were kept.
@@ -136,9 +137,69 @@ class Run:
 
     def is_stale(self) -> bool:
         """Return whether the model of that name and options has another structure today than when it was trained."""
-        experiment = self.experiment
-        model = build(experiment.model, classes=len(self.classes), **experiment.model_options)
-        return structure_hash(model) != self.content["structure_hash"]
+        return structure_hash(_built(self)) != self.content["structure_hash"]
+
+
+class Runs(Sequence[Run]):
+    """The runs of one study, arm by arm, seed by seed, all from one kind of device: across kinds nothing is compared.
+
+    ``study`` is its name, ``declared`` how many seeds it asks for.
+    """
+
+    def __init__(self, study: str, runs: Sequence[Run], declared: int = 0) -> None:
+        self.study, self.declared, self._runs = study, declared, list(runs)
+        if len({run.device for run in runs}) > 1:
+            raise ValueError(f"study {study}: runs of a CPU and of a GPU do not belong in one comparison")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._runs[index]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def arms(self) -> list[str]:
+        """Return the labels of the arms, in the order of the study."""
+        return list(dict.fromkeys(run.arm for run in self._runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Return the seeds that every arm was run with."""
+        return sorted({run.seed for run in self._runs})
+
+    def by_arm(self) -> dict[str, list[Run]]:
+        """Return the runs of each arm, in the order of the seeds."""
+        return {arm: sorted((r for r in self._runs if r.arm == arm), key=lambda r: r.seed) for arm in self.arms}
+
+    def only(self, *arms: str) -> "Runs":
+        """Return the runs of some arms alone, in the order given.
+
+        Raises:
+            ValueError: there is no such arm.
+        """
+        by_arm = self.by_arm()
+        if unknown := [arm for arm in arms if arm not in by_arm]:
+            raise ValueError(f"study {self.study} has no arm {unknown[0]!r}; it has: {', '.join(by_arm)}")
+        return Runs(self.study, [run for arm in arms for run in by_arm[arm]], self.declared)
+
+    def values(self, metric: str) -> pd.DataFrame:
+        """Return one final figure of all runs: a row per seed, a column per arm.
+
+        Raises:
+            ValueError: the runs have no such figure.
+        """
+        if any(metric not in run.metrics for run in self._runs):
+            known = sorted(set.intersection(*(set(run.metrics) for run in self._runs)))
+            raise ValueError(f"no figure {metric!r} in every run of {self.study}; there are: {', '.join(known)}")
+        columns = {arm: [run.metrics[metric] for run in runs] for arm, runs in self.by_arm().items()}
+        return pd.DataFrame(columns, index=pd.Index(self.seeds, name="seed"), dtype=float)
+
+    def __str__(self) -> str:
+        machine = self._runs[0].provenance["device_name"]
+        seeds = f"{len(self.seeds)} seeds" + (
+            f" of {self.declared} declared" if len(self.seeds) < self.declared else ""
+        )
+        return f"{self.study}: {len(self.arms)} arms x {seeds}, recorded on {self._runs[0].device} ({machine})"
 
 
 def pack(values: np.ndarray) -> str:
@@ -167,7 +228,10 @@ def load_weights(run: Run) -> dict[str, torch.Tensor]:
     Raises:
         FileNotFoundError: they were trained on another machine, or the run is no flagship.
     """
-    path = weights_path(run.content["key"], run.device)
+    return _load(weights_path(run.content["key"], run.device))
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
     return load_file(path)
@@ -184,12 +248,14 @@ def load_snapshot(run: Run, epoch: int) -> nn.Module:
     Raises:
         FileNotFoundError: the run was trained on another machine, kept no snapshots, or had fewer epochs.
     """
-    path = snapshot_path(run.content["key"], run.device, epoch)
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
-    model = build(run.experiment.model, classes=len(run.classes), **run.experiment.model_options)
-    model.load_state_dict(load_file(path))
+    weights = _load(snapshot_path(run.content["key"], run.device, epoch))
+    model = _built(run)
+    model.load_state_dict(weights)
     return model.eval()
+
+
+def _built(run: Run) -> nn.Module:
+    return build(run.experiment.model, classes=len(run.classes), **run.experiment.model_options)
 
 
 def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:
