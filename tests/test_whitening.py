@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from helpers.data import load
-from helpers.models import LEAST_VARIANCE, Whitening, build, structure_hash, whiten
+from helpers.models import Whitening, build, structure_hash, whiten
+from helpers.models.layers import LEAST_VARIANCE
 from helpers.training import Experiment, Trainer, normalise
 from helpers.training.loop import fit
 

@@ -15,24 +15,18 @@ from collections.abc import Callable
 
 from torch import nn
 
-from helpers.models.layers import ENOUGH_PICTURES, LEAST_VARIANCE, Residual, Whitening, chain, whiten
-from helpers.models.ours import IDEAS, SWITCHES, compact, fast94, googlenet, improved
-from helpers.models.reports import r0_base, r0_final, r0_model2, r1, r2, r3, r3_norm, r4
+from helpers.models import networks
+from helpers.models.layers import ENOUGH_PICTURES, Residual, Whitening, whiten
+from helpers.models.networks import IDEAS, SWITCHES
 from helpers.models.structure import evaluating, latents, layer_table, structure_hash, summary
 
 MODELS: dict[str, Callable[..., nn.Sequential]] = {
-    "r0-base": r0_base,
-    "r0-model2": r0_model2,
-    "r0-final": r0_final,
-    "r1": r1,
-    "r2": r2,
-    "r3": r3,
-    "r3-norm": r3_norm,
-    "r4": r4,
-    "googlenet": googlenet,
-    "improved": improved,
-    "compact": compact,
-    "fast94": fast94,
+    net.__name__.replace("_", "-"): net
+    for net in (
+        *(networks.r0_base, networks.r0_model2, networks.r0_final, networks.r1, networks.r2),
+        *(networks.r3, networks.r3_norm, networks.r4),
+        *(networks.googlenet, networks.improved, networks.compact, networks.fast94),
+    )
 }
 
 
@@ -54,6 +48,17 @@ def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
     if unknown := sorted(set(chosen) - set(known)):
         choices = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
         raise ValueError(f"model {name!r} has no option {', '.join(unknown)}; its options: {choices}")
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"classes is {classes!r}; a classifier needs a whole number of at least 2")
+    for option, value in ({"classes": classes} | chosen).items():
+        like = 2 if option == "classes" else known[option]
+        if not _is_like(value, like):
+            raise ValueError(f"{option} is {value!r}; give a value of the kind of {like!r}")
     return MODELS[name](classes, **chosen)
+
+
+def _is_like(value: object, like: object) -> bool:
+    """Say whether a value is of the default's kind: a share below 1, a whole number from 1 on, or several of them."""
+    if isinstance(like, tuple):
+        return isinstance(value, list | tuple) and len(value) == len(like) and all(map(_is_like, value, like))
+    if isinstance(like, float):
+        return type(value) in (int, float) and 0 <= value < 1
+    return type(value) is type(like) and (type(value) is not int or value >= 1)

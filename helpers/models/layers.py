@@ -1,21 +1,15 @@
 """Layers and parts of which the networks are made, and the first layer that whitens patches."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-POOLS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
 class Add(nn.Module):
     """The sum of two branches, as a layer of its own, so that a net's table and structure show it."""
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return one + other, of the same shape."""
+        """Return the sum."""
         return one + other
 
 
@@ -23,12 +17,11 @@ class Residual(nn.Module):
     """Layers that learn what to add to their input: x + body(x), of x's shape (He et al., 2015)."""
 
     def __init__(self, body: nn.Sequential) -> None:
-        """Take the layers between input and sum; they must keep the shape."""
         super().__init__()
         self.body, self.add = body, Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x + body(x), (N, C, H, W) like x."""
+        """Return x + body(x)."""
         return self.add(x, self.body(x))
 
 
@@ -41,7 +34,6 @@ class Renormalise(nn.Module):
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def __init__(self) -> None:
-        """Keep both means and deviations as buffers, so that they are saved with the weights."""
         super().__init__()
         for name, values in (("mean", self.MEAN), ("std", self.STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
@@ -53,15 +45,20 @@ class Renormalise(nn.Module):
         self.std.copy_(std.view(1, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the images, (N, 3, H, W) like x, with ImageNet's normalisation."""
+        """Return the images (N, 3, H, W) with ImageNet's normalisation."""
         return (x * self.std + self.mean - self.target_mean) / self.target_std
 
 
-BLOCKS: dict[str, Callable[[nn.Sequential], nn.Module] | None] = {
-    "none": None,
-    "plain": lambda body: body,
-    "residual": Residual,
-}
+class Scale(nn.Module):
+    """A fixed factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return factor * x."""
+        return self.factor * x
 
 
 def chain(**layers: nn.Module | None) -> nn.Sequential:
@@ -71,49 +68,6 @@ def chain(**layers: nn.Module | None) -> nn.Sequential:
         if layer is not None:
             net.add_module(name, layer)
     return net
-
-
-def three_kernels(kernels: Sequence[int]) -> tuple[int, ...]:
-    """Return the three kernel sizes, or say what is wrong with them."""
-    sizes = tuple(kernels) if isinstance(kernels, list | tuple) else ()
-    if len(sizes) != 3 or not all(type(k) is int and k > 0 and k % 2 for k in sizes):
-        raise ValueError(f"kernels is {kernels!r}; give three odd whole numbers, such as (5, 3, 3)")
-    return sizes
-
-
-def side_left(side: int, kernels: Sequence[int]) -> int:
-    """Return the side of the last feature map, or say that nothing of the image is left."""
-    if side < 1:
-        raise ValueError(f"kernels {tuple(kernels)} leave nothing of a 32x32 image; choose smaller ones")
-    return side
-
-
-def switch(option: str, value: bool) -> bool:
-    """Return a boolean option, or refuse what is not one."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{option} is {value!r}; choose True or False")
-    return value
-
-
-def probability(option: str, value: float) -> float:
-    """Return a probability below 1, or refuse what is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{option} is {value!r}; choose a number of at least 0 (off) and below 1")
-    return value
-
-
-def whole(option: str, value: int) -> int:
-    """Return a whole number of at least 1, or refuse what is not one."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{option} is {value!r}; choose a whole number of at least 1")
-    return value
-
-
-def choice(option: str, value: str, choices: dict[str, Any]) -> Any:
-    """Return what an option names, such as a type of layer, or list the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{option} is {value!r}; choose one of: {', '.join(choices)}")
-    return choices[value]
 
 
 # Added to the variances, so that a direction in which pictures hardly vary is not blown up to noise.
@@ -131,7 +85,6 @@ class Whitening(nn.Conv2d):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, padding: int = 0) -> None:
-        """Leave the filters at random until they are set; ValueError if there are fewer eigenvectors than asked for."""
         patch = inputs * kernel_size**2
         if outputs % 2 or outputs > 2 * patch:
             raise ValueError(

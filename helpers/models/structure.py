@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -40,13 +41,12 @@ def latents(
 
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
-    def keep(name: str):
-        # A copy, as an in-place activation that follows would overwrite the output.
-        return lambda module, inputs, output: kept[name].append(output.detach().clone())
+    def keep(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        kept[name].append(output.detach().clone())  # a copy, as an activation in place may follow
 
     with evaluating(model), torch.no_grad(), contextlib.ExitStack() as hooks:
         for name in kept:
-            hooks.callback(modules[name].register_forward_hook(keep(name)).remove)
+            hooks.callback(modules[name].register_forward_hook(partial(keep, name)).remove)
         for batch in images.split(batch_size):
             model(batch)
     if silent := [name for name, outputs in kept.items() if not outputs]:
@@ -69,10 +69,10 @@ def structure_hash(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -
 
     It is made of our own rows, not of torch's ``repr``, so that another version of torch gives the same.
     """
-    rows = []
-    for row, module in _walk(model, input_shape):
-        settings = {key: getattr(module, key) for key in SETTINGS if hasattr(module, key)}
-        rows.append({**row, "settings": settings})
+    rows = [
+        {**row, "settings": {key: getattr(module, key) for key in SETTINGS if hasattr(module, key)}}
+        for row, module in _walk(model, input_shape)
+    ]
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -93,35 +93,27 @@ def _walk(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[dict, nn.M
     # A copy, so that the hooks go with it; in evaluation mode no layer draws numbers or keeps statistics.
     copied = copy.deepcopy(model).eval()
     some = next(model.parameters(), torch.empty(0))
-    image = torch.zeros(1, *input_shape, device=some.device, dtype=some.dtype)
     steps: dict[str, tuple[dict, nn.Module]] = {}
 
-    def note(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            row = steps.setdefault(name, ({"multiply_adds": 0}, module))[0]
-            row |= {"layer": name, "type": type(module).__name__, "output_shape": list(output.shape[1:])}
-            row |= {"parameters": sum(p.numel() for p in module.parameters(recurse=False))}
-            # A layer that is used twice costs twice.
-            row |= {"multiply_adds": row.pop("multiply_adds") + _multiply_adds(module, output)}
-
-        return hook
+    def note(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        cost = 0
+        if isinstance(module, nn.Conv2d):
+            cost = output[0].numel() * (module.in_channels // module.groups) * prod(module.kernel_size)
+        elif isinstance(module, nn.Linear):
+            cost = output[0].numel() * module.in_features
+        row = {"layer": name, "type": type(module).__name__, "output_shape": list(output.shape[1:])}
+        row |= {"parameters": sum(p.numel() for p in module.parameters(recurse=False))}
+        # A layer that is used twice costs twice.
+        row |= {"multiply_adds": cost + (steps[name][0]["multiply_adds"] if name in steps else 0)}
+        steps[name] = row, module
 
     for name, module in copied.named_modules():
         # A container has no work of its own, unless it holds a parameter that is not in one of its children.
         if not list(module.children()) or list(module.parameters(recurse=False)):
-            module.register_forward_hook(note(name))
+            module.register_forward_hook(partial(note, name))
     with torch.no_grad():
-        copied(image)
+        copied(torch.zeros(1, *input_shape, device=some.device, dtype=some.dtype))
     return list(steps.values())
-
-
-def _multiply_adds(module: nn.Module, output: torch.Tensor) -> int:
-    """Return how many multiplications, each with an addition, one image costs in a layer that has weights."""
-    if isinstance(module, nn.Conv2d):
-        return output[0].numel() * (module.in_channels // module.groups) * prod(module.kernel_size)
-    if isinstance(module, nn.Linear):
-        return output[0].numel() * module.in_features
-    return 0
 
 
 @contextlib.contextmanager
