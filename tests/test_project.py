@@ -1,7 +1,6 @@
 """The project as a whole: what it installs, the order of its imports, its commands, its set-up in Colab."""
 
 import ast
-import json
 import os
 import py_compile
 import re
@@ -22,7 +21,6 @@ from packaging.utils import canonicalize_name
 from course import __main__ as command_line
 from course import bench
 from course.notebooks import REPOSITORY, SETUP_CELL
-from helpers.lessons.speed import speed_table
 from helpers.settings import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -274,24 +272,6 @@ def test_a_benchmark_edited_within_a_second_is_run_as_it_now_stands(tmp_path):
     write_benchmark(tmp_path, "a", 4)  # of the same size
     os.utime(script, (1e9, 1e9))
     assert list(bench.run(folder=tmp_path, results=tmp_path / "bench.json")["ratio"]) == [4]
-
-
-def test_the_kept_comparisons_are_a_table(tmp_path):
-    row = {"name": "loop a", "ours": 0.81234, "baseline": 1025.1, "ratio": 3.1145, "unit": "images/s"}
-    row |= {"device": "cpu", "threads": 2}
-    results = tmp_path / "bench.json"
-    results.write_text(json.dumps([row, {**row, "name": "tsne b"}]))
-    assert speed_table("loop", results=results).to_dict("index") == {
-        "loop a": {
-            "usual way": "1,025",
-            "here": "0.8123",
-            "unit": "images/s",
-            "times as fast": "3.11",
-            "device": "cpu",
-        }
-    }
-    with pytest.raises(LookupError, match="called sofa or bed.*make bench"):
-        speed_table("sofa", "bed", results=results)
 
 
 # --- Its set-up in Colab. ---
