@@ -9,8 +9,6 @@ from torch import nn
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split
 from helpers.models import build
-from helpers.numpy_cnn.choices import parts
-from helpers.numpy_cnn.inputs import normaliser
 from helpers.training.experiment import Experiment
 from helpers.training.loop import HISTORY, Fit, training_split
 
@@ -26,7 +24,7 @@ def fit(experiment: Experiment, data: Dataset, *, checkpoint_path: Path | None =
     ``Fit.model`` is the PyTorch network of the same name with the weights that NumPy found, so that everything that
     judges, draws or looks into a network works on it too.
     """
-    network, optimizer, schedule, augment = parts(experiment, len(data.classes))
+    network, optimizer, schedule, augment = cnn.parts(experiment, len(data.classes))
     checkpoint = checkpoint_path and checkpoint_path.with_suffix(".npz")
     result = cnn.fit(
         network,
@@ -36,7 +34,7 @@ def fit(experiment: Experiment, data: Dataset, *, checkpoint_path: Path | None =
         epochs=experiment.epochs,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
-        prepare=normaliser(data.mean.numpy(), data.std.numpy()),
+        prepare=cnn.normaliser(data.mean.numpy(), data.std.numpy()),
         schedule=schedule,
         augment=augment,
         checkpoint=checkpoint,
