@@ -10,7 +10,8 @@ from torch import nn
 from helpers import numpy_cnn as cnn
 from helpers.data import load
 from helpers.models import build
-from helpers.training import load_weights, normalise, pictures
+from helpers.training import normalise
+from helpers.training.numpy_engine import load_weights, pictures
 
 CHOICES = {
     "model": "r3", "model_options": {}, "optimizer": "SGD", "optimizer_options": {}, "lr": 0.01,
@@ -42,7 +43,7 @@ def test_the_course_s_network_says_the_same_with_the_weights_that_numpy_trained(
 
 
 def test_weights_for_another_network_are_refused():
-    with pytest.raises(ValueError, match="1 more layers with weights"):
+    with pytest.raises(ValueError, match="longer"):
         load_weights(build("r3").append(nn.Linear(10, 10)), cnn.NETWORKS["r3"]())
 
 
