@@ -17,7 +17,7 @@ def everything(dtype=np.float64, **options):
         cnn.ReLU(),  # may overwrite what the convolution gave
         cnn.BatchNorm(4),  # not straight behind a bias, whose gradient would be zero, and its rounding all there is
         cnn.MaxPool2d(2),
-        cnn.ReLU(),  # behind a layer that needs its output: may not overwrite it
+        cnn.ReLU(),  # behind a layer that needs its output
         cnn.Conv2d(4, 6, 3, stride=2),
         cnn.AvgPool2d(2),
         cnn.Flatten(),
@@ -91,8 +91,10 @@ def test_the_reports_networks_train_as_pytorch_does(name, dtype, steps, error):
     assert_same_losses(network, ours, lambda w: torch.optim.SGD(w, lr=0.01, momentum=0.9), steps, (5, 32, 32, 3), error)
 
 
-def test_a_network_leaves_its_input_alone_and_gives_new_logits():
-    network = everything(np.float32)
+@pytest.mark.parametrize(
+    "network", [everything(np.float32), cnn.Sequential(cnn.Flatten(), cnn.ReLU(), cnn.Linear(1080, 5))]
+)
+def test_a_network_leaves_its_input_alone_and_gives_new_logits(network):
     x = rng().standard_normal((3, 20, 18, 3)).astype(np.float32)
     before = x.copy()
     first = network.forward(x)
