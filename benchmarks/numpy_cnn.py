@@ -16,8 +16,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
-from helpers.numpy_cnn.stages import LoopConv2d
-from helpers.numpy_cnn.threads import threads, use_threads
 
 BATCH = 64
 SECONDS = 10  # for each number of threads, all sides together
@@ -61,14 +59,33 @@ def torch_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     return step
 
 
+class LoopConv2d(cnn.Conv2d):
+    """A convolution as one first writes it (notebook 02): loops over windows, forward and backward."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y, k, p = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype), self.kernel, self.padding
+        self.padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        weight, bias = self.parameters.values()
+        for n, i, j, o in np.ndindex(y.shape):
+            y[n, i, j, o] = np.sum(self.padded[n, i : i + k, j : j + k] * weight[..., o]) + bias[o]
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        k, p, weight = self.kernel, self.padding, self.parameters["weight"]
+        dpadded, dweight = np.zeros_like(self.padded), np.zeros_like(weight)
+        for n, i, j, o in np.ndindex(dy.shape):
+            dweight[..., o] += dy[n, i, j, o] * self.padded[n, i : i + k, j : j + k]
+            dpadded[n, i : i + k, j : j + k] += dy[n, i, j, o] * weight[..., o]
+        self.gradients = {"weight": dweight, "bias": dy.sum(axis=(0, 1, 2))}
+        return dpadded[:, p : dpadded.shape[1] - p, p : dpadded.shape[2] - p]
+
+
 def loop_step() -> Callable[[], None]:
     """Return one training step on ``LOOP_IMAGES`` images with convolutions written as loops over their windows."""
     network = cnn.NETWORKS["r3"]()
-    for position, layer in enumerate(network.layers):
+    for layer in network.layers:
         if isinstance(layer, cnn.Conv2d):
-            network.layers[position] = LoopConv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.padding)
-            network.layers[position].name = layer.name
-    network.initialise(np.random.default_rng(0))
+            layer.__class__ = LoopConv2d
     return numpy_step(network, *batch(LOOP_IMAGES))
 
 
@@ -121,16 +138,16 @@ def measure() -> list[dict[str, Any]]:
 
     network = cnn.NETWORKS["r3"]()
     gigaflop = BATCH * operations(network) / 1e9
-    available = threads()
+    available = cnn.threads()
     for count in sorted({1, available}):
         torch.set_num_threads(count)
-        with use_threads(count), threadpool_limits(count, user_api="blas"):
+        with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
             sides = [numpy_step(network, *batch()), torch_step(*batch()), matrix_product()]
             ours, pytorch, product = fastest(sides, SECONDS)
         row("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", count)
         row("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", count)
         row("numpy / matrix product", gigaflop / ours, 2 * 2048**3 / 1e9 / product, "GFLOP/s", count)
-    with use_threads(available):
+    with cnn.use_threads(available):
         (loops,) = fastest([loop_step()], 0)
     row("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", available)
     return rows

@@ -1,38 +1,47 @@
 """PyTorch twins of the NumPy layers, with the same weights: an independent judge. Images differ in layout only."""
 
+import ast
+
+import nbformat
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
+from helpers.settings import ROOT
 
 
-class ChannelsLast(nn.Module):
-    """(N, C, H, W) -> (N, H, W, C), so that PyTorch flattens in the order of the NumPy network."""
-
-    def forward(self, x):
-        return x.permute(0, 2, 3, 1)
+def rng(seed=0):
+    return np.random.default_rng(seed)
 
 
-def to_torch(array: np.ndarray) -> torch.Tensor:
+def to_torch(array):
     """Return a copy of an array as a tensor, images (N, H, W, C) as (N, C, H, W)."""
     tensor = torch.from_numpy(array.copy())
     return tensor.permute(0, 3, 1, 2).contiguous() if tensor.ndim == 4 else tensor
 
 
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+def to_numpy(tensor):
     """Return a tensor as an array, images (N, C, H, W) as (N, H, W, C)."""
     tensor = tensor.detach()
     return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).numpy()
 
 
-def weight_to_torch(array: np.ndarray) -> torch.Tensor:
+def weight_to_torch(array):
     """Return a weight, or its gradient, in PyTorch's layout: outputs first, (out, in, kh, kw) or (out, in)."""
     tensor = torch.from_numpy(array.copy())
     return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T if tensor.ndim == 2 else tensor
 
 
-def twin(layer: cnn.Layer, images: bool = True) -> nn.Module:
+class ChannelsLastFlatten(nn.Flatten):
+    """Flattens in the order of the NumPy network, channels last."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1))
+
+
+def twin(layer, images=True):
     """Return the PyTorch module that should do the same as ``layer``, whose input is images or rows."""
     match layer:
         case cnn.Sequential():
@@ -46,24 +55,39 @@ def twin(layer: cnn.Layer, images: bool = True) -> nn.Module:
         case cnn.Linear():
             module = nn.Linear(layer.inputs, layer.outputs)
         case cnn.BatchNorm():
-            kind = nn.BatchNorm2d if images else nn.BatchNorm1d
-            module = kind(layer.channels, eps=layer.epsilon, momentum=layer.momentum)
+            module = (nn.BatchNorm2d if images else nn.BatchNorm1d)(layer.channels)
+            module.running_mean = torch.from_numpy(layer.state["mean"].copy())
+            module.running_var = torch.from_numpy(layer.state["variance"].copy())
         case cnn.MaxPool2d():
-            module = nn.MaxPool2d(layer.kernel, layer.stride, layer.padding)
+            module = nn.MaxPool2d(layer.kernel)
         case cnn.AvgPool2d():
-            module = nn.AvgPool2d(layer.kernel, layer.stride, layer.padding)
-        case cnn.LeakyReLU():
-            module = nn.LeakyReLU(layer.slope)
+            module = nn.AvgPool2d(layer.kernel)
         case cnn.ReLU():
             module = nn.ReLU()
         case cnn.Flatten():
-            module = nn.Sequential(ChannelsLast(), nn.Flatten())
-        case _:
-            raise TypeError(f"no twin for {layer!r}")
+            module = ChannelsLastFlatten()
     with torch.no_grad():
         for name, array in layer.parameters.items():
             getattr(module, name).data = weight_to_torch(array).contiguous()
-    if isinstance(layer, cnn.BatchNorm):
-        module.running_mean = torch.from_numpy(layer.state["mean"].copy())
-        module.running_var = torch.from_numpy(layer.state["variance"].copy())
     return module
+
+
+def relative_error(ours, theirs):
+    """Return the largest difference between two arrays, as a share of the largest number in the second."""
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(theirs.dtype).tiny))
+
+
+def lesson():
+    """Return the functions that notebook 02 writes out, by name."""
+    notebook = nbformat.read(ROOT / "notebooks" / "02_numpy_cnn.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "setup" not in str(cell.metadata)]
+    functions = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    plain = ast.Module([function for function in functions if not function.decorator_list], [])
+    names = {"np": np, "torch": torch, "F": F}
+    exec(compile(plain, "02_numpy_cnn", "exec"), names)
+    return names
+
+
+LESSON = lesson()
+numeric_gradient = LESSON["numeric_gradient"]

@@ -1,6 +1,6 @@
 """Runs as pictures and tables."""
 
-from helpers.figures.classes import plot_classwise, plot_confusion, plot_ladder, plot_metric
+from helpers.figures.classes import plot_classwise, plot_confusion, plot_metric
 from helpers.figures.compare import plot_forest, plot_gap, plot_reliability, plot_sweep, plot_tradeoff
 from helpers.figures.curves import (
     Reached,

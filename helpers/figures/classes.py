@@ -148,19 +148,3 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     ax.grid(axis="y", color=PALE, lw=0.4)
     ax.tick_params(axis="y", length=0)
     return figure
-
-
-@styled
-def plot_ladder(values: pd.Series, label: str) -> Figure:
-    """Return a bar for each entry of ``values``, from top to bottom, on a logarithmic axis with its value beside it."""
-    figure = new_figure(0.6 + 0.3 * len(values))
-    ax = figure.subplots()
-    colours = [colour for colour, _ in arm_styles(list(values.index)).values()]
-    bars = ax.barh(list(values.index), values.to_numpy(), color=colours, height=0.6)
-    ax.bar_label(bars, [f"{value:,.2g}" if value < 100 else f"{value:,.0f}" for value in values], padding=4, fontsize=8)
-    ax.set(xscale="log", xlabel=label)
-    ax.margins(x=0.12)
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0)
-    return figure

@@ -11,10 +11,6 @@ import numpy as np
 from helpers.numpy_cnn.threads import one_blas_thread, over_images
 
 
-class ShapeError(ValueError):
-    """A layer was given an array that it cannot work on."""
-
-
 class Layer:
     """One step of a network.
 
@@ -28,13 +24,11 @@ class Layer:
     needs_output = True
 
     def __init__(self) -> None:
-        """Begin without parameters, in training mode."""
         self.name = self.label
         self.parameters: dict[str, np.ndarray] = {}
         self.gradients: dict[str, np.ndarray] = {}
         self.state: dict[str, np.ndarray] = {}
         self.training = True
-        self.generator = np.random.default_rng(0)  # what is random in a training step (dropout)
         self.needs_input_gradient = True  # False for a first layer: nobody asks for dL/dimage
         # A Sequential sets these two. On its own, a layer leaves its input alone and returns new arrays.
         self.in_place = False
@@ -42,7 +36,6 @@ class Layer:
         self._buffers: dict[str, np.ndarray] = {}
 
     def __repr__(self) -> str:
-        """Return the layer's type and options."""
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in self.options)})"
 
     def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "Layer":
@@ -50,7 +43,7 @@ class Layer:
         return self
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of one image's output, given that of one input; raises ShapeError where it cannot be."""
+        """Return the shape of one image's output, given that of one input; raises ValueError where it cannot be."""
         return shape
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -61,13 +54,13 @@ class Layer:
         """Return dL/dx of the last ``forward``'s input, given dL/dy, and fill ``gradients``."""
         raise NotImplementedError
 
-    def wants(self, shape: tuple[int, ...], wanted: str) -> ShapeError:
+    def wants(self, got: tuple[int, ...], wanted: str) -> ValueError:
         """Return the error that says which layer this is, what it got and what it wants."""
-        got = "(" + ", ".join(["N", *map(str, shape)]) + ")"
-        return ShapeError(f"{self.name} ({type(self).__name__}): got an input of shape {got}, wants {wanted}")
+        shape = ", ".join(["N", *map(str, got)])
+        return ValueError(f"{self.name} ({type(self).__name__}): got an input of shape ({shape}), wants {wanted}")
 
     def check(self, x: np.ndarray) -> tuple[int, ...]:
-        """Return the shape of the output of a batch ``x``, or raise ShapeError or TypeError."""
+        """Return the shape of the output of a batch ``x``, or raise ValueError or TypeError."""
         for parameter in self.parameters.values():
             if x.dtype != parameter.dtype:
                 raise TypeError(
@@ -75,14 +68,6 @@ class Layer:
                     f"parameters; convert with x.astype(np.{parameter.dtype})"
                 )
         return (len(x), *self.output_shape(x.shape[1:]))
-
-    def check_gradient(self, dy: np.ndarray, y_shape: tuple[int, ...]) -> None:
-        """Raise ShapeError unless ``dy`` has the shape of the output it is the gradient of."""
-        if dy.shape != y_shape:
-            raise ShapeError(
-                f"{self.name} ({type(self).__name__}): got a gradient of shape {dy.shape}, wants {y_shape}, the "
-                "shape of its last output"
-            )
 
     def buffer(self, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an uninitialised array, inside a Sequential the same one at every step of the same size.
@@ -97,48 +82,41 @@ class Layer:
         return kept
 
 
-def initial_weights(
-    generator: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int, scheme: str
-) -> np.ndarray:
-    """Return float64 weights drawn so that signals keep their size from layer to layer.
-
-    ``"he"``: normal, variance 2 / fan_in, for ReLU, which lets half of the signal through (He et al., 2015,
-    eq. 10). ``"xavier"``: uniform, variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010, eq. 16).
-    """
-    if scheme == "he":
-        return generator.normal(0.0, np.sqrt(2.0 / fan_in), shape)
-    if scheme == "xavier":
-        limit = np.sqrt(6.0 / (fan_in + fan_out))
-        return generator.uniform(-limit, limit, shape)
-    raise ValueError(f"unknown initialisation {scheme!r}; choose 'he' or 'xavier'")
-
-
 def total(values: np.ndarray) -> np.ndarray:
     """Return the sum over all axes but the last, as a product with ones: BLAS adds much faster than ``sum``."""
     rows = values.reshape(-1, values.shape[-1])  # (…, C) -> (rows, C)
     return np.ones(len(rows), rows.dtype) @ rows  # (rows,) @ (rows, C) -> (C,)
 
 
+def he(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return normal float64 weights (…, out) of variance 2 / fan_in, for ReLU, which lets half of the signal through.
+
+    Signals then keep their size from layer to layer (He et al., 2015, eq. 10).
+    """
+    return generator.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape)
+
+
 class Linear(Layer):
-    """Fully connected: y = x W + b, with W of shape (in, out)."""
+    """Fully connected: y = x W + b, with W of shape (in, out).
+
+    ``init`` is "he", or "xavier" where no ReLU follows: uniform, variance 2 / (in + out) (Glorot and Bengio, 2010,
+    eq. 16).
+    """
 
     label = "fc"
     options = ("inputs", "outputs")
     needs_output = False
 
     def __init__(self, inputs: int, outputs: int, *, init: str = "he") -> None:
-        """Take the numbers of inputs and outputs; ``init`` is "he" or "xavier"."""
         super().__init__()
         self.inputs, self.outputs, self.init = inputs, outputs, init
         self.initialise(np.random.default_rng(0))
 
     def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "Linear":
         """Return the layer itself with new weights (``init``) and zero biases."""
-        shape = (self.inputs, self.outputs)
-        self.parameters = {
-            "weight": initial_weights(generator, shape, *shape, self.init).astype(dtype),
-            "bias": np.zeros(self.outputs, dtype),
-        }
+        shape, limit = (self.inputs, self.outputs), np.sqrt(6.0 / (self.inputs + self.outputs))
+        weight = generator.uniform(-limit, limit, shape) if self.init == "xavier" else he(generator, shape)
+        self.parameters = {"weight": weight.astype(dtype), "bias": np.zeros(self.outputs, dtype)}
         return self
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,64 +127,35 @@ class Linear(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return x W + b: (N, in) -> (N, out)."""
-        self.y_shape = self.check(x)
+        self.check(x)
         self.x = x
         with one_blas_thread():
             return x @ self.parameters["weight"] + self.parameters["bias"]
 
-    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+    def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return dx = dy W'; the gradients are dW = x' dy and db = the sum of dy over the batch (' = transposed)."""
-        self.check_gradient(dy, self.y_shape)
         with one_blas_thread():
-            self.gradients = {
-                "weight": self.x.T @ dy,  # (in, N) @ (N, out) -> (in, out)
-                "bias": dy.sum(axis=0),  # (out,)
-            }
-            return dy @ self.parameters["weight"].T if self.needs_input_gradient else None
+            # (in, N) @ (N, out) -> (in, out), and (out,)
+            self.gradients = {"weight": self.x.T @ dy, "bias": dy.sum(axis=0)}
+            return dy @ self.parameters["weight"].T
 
 
 class ReLU(Layer):
     """y = max(x, 0). Its slope is 1 where y > 0 and 0 elsewhere, so the output is all that backward needs."""
 
     label = "relu"
-    slope = 0.0
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return max(x, slope x), elementwise, any shape."""
+        """Return max(x, 0), elementwise, any shape."""
         self.y = y = x if self.in_place else self.buffer("y", x.shape, x.dtype)
-
-        def rectify(share: slice) -> None:
-            # For 0 <= slope < 1, the larger of x and slope x is the right one on both sides of 0.
-            np.maximum(x[share], self.slope * x[share] if self.slope else 0, out=y[share])
-
-        over_images(rectify, len(x))
+        over_images(lambda share: np.maximum(x[share], 0, out=y[share]), len(x))
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dy where y > 0, slope dy elsewhere."""
-        self.check_gradient(dy, self.y.shape)
+        """Return dy where y > 0, 0 elsewhere."""
         dx = dy if self.in_place else self.buffer("dx", dy.shape, dy.dtype)
-
-        def gate(share: slice) -> None:
-            is_open = self.y[share] > 0
-            slope = np.maximum(is_open, self.slope, dtype=dy.dtype) if self.slope else is_open
-            np.multiply(dy[share], slope, out=dx[share])
-
-        over_images(gate, len(dy))
+        over_images(lambda share: np.multiply(dy[share], self.y[share] > 0, out=dx[share]), len(dy))
         return dx
-
-
-class LeakyReLU(ReLU):
-    """y = x where x > 0, slope x elsewhere: a closed unit still passes a little gradient (Maas et al., 2013)."""
-
-    options = ("slope",)
-
-    def __init__(self, slope: float = 0.01) -> None:
-        """Take the slope below zero."""
-        super().__init__()
-        if not 0 <= slope < 1:
-            raise ValueError(f"LeakyReLU wants a slope from 0 up to, not including, 1; got {slope}")
-        self.slope = slope
 
 
 class Flatten(Layer):
@@ -221,39 +170,178 @@ class Flatten(Layer):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return x as (N, H·W·C)."""
         self.x_shape = x.shape
-        return x.reshape(self.check(x))
+        return x.reshape(len(x), -1)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return dy in the images' shape again."""
-        self.check_gradient(dy, (self.x_shape[0], int(np.prod(self.x_shape[1:]))))
         return dy.reshape(self.x_shape)
 
 
-class Dropout(Layer):
-    """In training, y = x m / (1 - p) with each m zero with probability p, else one; y = x otherwise.
+class BatchNorm(Layer):
+    """y = γ (x - μ) / √(σ² + ε) + β per channel, the last axis of (N, H, W, C) or (N, C) (Ioffe and Szegedy, 2015).
 
-    The division keeps the expected output the same in both modes (Srivastava et al., 2014).
+    In training μ and σ² are the batch's own; a running mean of them (σ² made unbiased) serves in evaluation.
     """
 
-    label = "dropout"
-    options = ("p",)
+    label = "bn"
+    options = ("channels", "momentum", "epsilon")
+    needs_output = False
+    momentum, epsilon = 0.1, 1e-5  # how fast the running statistics follow; ε
 
-    def __init__(self, p: float = 0.5) -> None:
-        """Take the probability p that a number is dropped."""
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout wants a probability p from 0 up to, not including, 1; got {p}")
-        self.p = p
+        self.channels = channels
+        self.initialise(np.random.default_rng(0))
+
+    def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "BatchNorm":
+        """Return the layer itself with γ = 1, β = 0, running mean 0 and variance 1."""
+        self.parameters = {"weight": np.ones(self.channels, dtype), "bias": np.zeros(self.channels, dtype)}
+        self.state = {"mean": np.zeros(self.channels, dtype), "variance": np.ones(self.channels, dtype)}
+        return self
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the input's shape."""
+        if not shape or shape[-1] != self.channels:
+            raise self.wants(shape, f"{self.channels} channels in the last axis")
+        return shape
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return x with a share p of its numbers dropped, any shape."""
-        self.mask = None
-        if not self.training or self.p == 0:
-            return x
-        keep = self.generator.random(x.shape, np.float32) >= self.p
-        self.mask = np.multiply(keep, 1 / (1 - self.p), dtype=x.dtype)
-        return x * self.mask
+        """Return γ x̂ + β, where x̂ is the normalised input."""
+        self.check(x)
+        mean, variance = self._statistics(x) if self.training else tuple(self.state.values())
+        self.scale = 1 / np.sqrt(variance + self.epsilon)  # (C,)
+        self.normal = self.buffer("normal", x.shape, x.dtype)
+        y = self.buffer("y", x.shape, x.dtype)
+
+        def normalise(share: slice) -> None:
+            np.subtract(x[share], mean, out=self.normal[share])
+            self.normal[share] *= self.scale
+            np.multiply(self.normal[share], self.parameters["weight"], out=y[share])
+            y[share] += self.parameters["bias"]
+
+        over_images(normalise, len(x))
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dy m / (1 - p): what was dropped has no gradient."""
-        return dy if self.mask is None else dy * self.mask
+        """Return dx = γ/σ (dy - mean(dy) - x̂ mean(dy x̂)); the two means vanish in evaluation.
+
+        They are there because μ and σ² depend on every x of the channel: moving all of them together, or all
+        of them apart, does not change x̂, so dx has no part in those two directions. dβ = Σ dy, dγ = Σ dy x̂.
+        """
+        sums = over_images(lambda share: (total(dy[share]), total(dy[share] * self.normal[share])), len(dy))
+        bias, weight = (np.sum(part, axis=0) for part in zip(*sums, strict=True))  # (C,), (C,)
+        self.gradients = {"weight": weight, "bias": bias}
+        count = dy.size // self.channels
+        dx = self.buffer("dx", dy.shape, dy.dtype)
+
+        def pass_back(share: slice) -> None:
+            if self.training:
+                np.multiply(self.normal[share], -weight / count, out=dx[share])
+                dx[share] += dy[share]
+                dx[share] -= bias / count
+                dx[share] *= self.parameters["weight"] * self.scale
+            else:
+                np.multiply(dy[share], self.parameters["weight"] * self.scale, out=dx[share])
+
+        over_images(pass_back, len(dy))
+        return dx
+
+    def _statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the batch's mean and variance per channel, (C,) each, and move the running ones towards them."""
+        count = x.size // self.channels
+        mean = np.sum(over_images(lambda share: total(x[share]), len(x)), axis=0) / count
+        variance = np.sum(over_images(lambda share: total((x[share] - mean) ** 2), len(x)), axis=0) / count
+        for name, value in (("mean", mean), ("variance", variance * (count / (count - 1)))):
+            self.state[name] += self.momentum * (value - self.state[name])
+        return mean, variance
+
+
+class Sequential(Layer):
+    """Layers in a row: y = f_n(… f_2(f_1(x))), and backward through them in reverse: the chain rule.
+
+    The layers get names by kind (conv1, relu1, conv2 …) and fresh weights from ``seed``; ``input_gradient`` asks
+    ``backward`` for dL/dx as well, which costs time. Inside, arrays are used again at every step, so an output is
+    good until the next ``forward``.
+    """
+
+    label = "network"
+
+    def __init__(
+        self, *layers: Layer, seed: int = 0, dtype: np.dtype = np.float32, input_gradient: bool = False
+    ) -> None:
+        super().__init__()
+        self.layers = list(layers)
+        counts: dict[str, int] = {}
+        for layer in self.layers:
+            counts[layer.label] = counts.get(layer.label, 0) + 1
+            layer.name = f"{layer.label}{counts[layer.label]}"
+            layer.reuse = True
+        for before, layer in zip(self.layers[:-1], self.layers[1:], strict=True):
+            # max(x, 0) may overwrite x if nobody needs x again; the last output belongs to the caller.
+            layer.in_place = isinstance(layer, ReLU) and not before.needs_output and layer is not self.layers[-1]
+        self.layers[0].needs_input_gradient = input_gradient
+        self.initialise(np.random.default_rng(seed), dtype)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(f'{layer.name}: {layer!r}' for layer in self.layers)})"
+
+    def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "Sequential":
+        """Return the network itself, all its parameters drawn anew, layer by layer."""
+        for layer in self.layers:
+            layer.initialise(generator, dtype)
+        self.parameters, self.state = self._named("parameters"), self._named("state")
+        return self
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the last layer's output shape for one image."""
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return the output of the last layer, logits (N, K) in a classifier, for a batch x (N, H, W, C)."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        """Return dL/dx (None unless ``input_gradient``) and fill ``gradients``, given dL/dy of the last forward."""
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        self.gradients = self._named("gradients")
+        return dy
+
+    def train(self, training: bool = True) -> "Sequential":
+        """Return the network itself, set for training (or evaluation)."""
+        for layer in self.layers:
+            layer.training = training
+        return self
+
+    def table(self, input_shape: tuple[int, ...] = (32, 32, 3)) -> list[dict]:
+        """Return a row per layer: its name, type, output shape and number of parameters."""
+        rows = []
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+            size = sum(parameter.size for parameter in layer.parameters.values())
+            rows.append({"layer": layer.name, "type": type(layer).__name__, "output": input_shape, "parameters": size})
+        return rows
+
+    def _named(self, kind: str) -> dict[str, np.ndarray]:
+        """Return all layers' arrays of one kind by full name, "conv1.weight"."""
+        return {f"{layer.name}.{name}": array for layer in self.layers for name, array in getattr(layer, kind).items()}
+
+
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return (L, dL/dlogits) for L = -1/N Σ log p[n, label n], the mean over a batch of logits (N, K).
+
+    p = exp(z) / Σ exp(z) for logits z, whose largest is subtracted first against overflow. The gradient is (p - t) / N
+    with t the one-hot labels: what the network says less what is true.
+    """
+    images = np.arange(len(labels))
+    shifted = logits - logits.max(axis=1, keepdims=True)  # (N, K)
+    normaliser = np.exp(shifted).sum(axis=1, keepdims=True)  # (N, 1)
+    loss = np.mean(np.log(normaliser[:, 0]) - shifted[images, labels])
+    gradient = np.exp(shifted) / normaliser  # p
+    gradient[images, labels] -= 1  # p - t
+    gradient /= len(labels)
+    return float(loss), gradient

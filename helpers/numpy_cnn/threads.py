@@ -7,10 +7,10 @@ many threads there are, and what the shares return comes back in their order.
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -21,8 +21,6 @@ SHARES = 4  # each costs a little; more of them would let more threads work
 T = TypeVar("T")
 _blas = ThreadpoolController().select(user_api="blas")
 _local = threading.local()
-_pool: ThreadPoolExecutor | None = None
-_pool_owner: tuple[int, int] | None = None
 _threads = max([library["num_threads"] for library in _blas.info()], default=1)
 
 
@@ -35,8 +33,6 @@ def threads() -> int:
 def use_threads(count: int) -> Iterator[None]:
     """Work with ``count`` threads inside the ``with`` block; the numbers stay the same, only the time changes."""
     global _threads
-    if count < 1:
-        raise ValueError(f"use_threads wants at least one thread, got {count}")
     before, _threads = _threads, count
     try:
         yield
@@ -59,27 +55,14 @@ def over_images(work: Callable[[slice], T], images: int) -> list[T]:
     """
     size = -(-images // SHARES)  # ceil
     shares = [slice(start, min(start + size, images)) for start in range(0, images, size)]
-    results: list[T] = [None] * len(shares)
-    waiting = deque(range(len(shares)))
-
-    def take_turns() -> None:
-        # Whoever is free takes the next share, so that a thread that is held up does not hold up the others.
-        while waiting:
-            try:
-                number = waiting.popleft()
-            except IndexError:  # somebody else was quicker
-                return
-            results[number] = work(shares[number])
-
     with one_blas_thread():
-        others = [_executor().submit(take_turns) for _ in range(min(_threads, len(shares)) - 1)]
-        try:
-            take_turns()
-        finally:
-            waiting.clear()  # after an error nobody needs the rest
-            for other in others:
-                other.result()
-    return results
+        # A worker that is free takes the next share, so that one that is held up does not hold up the others.
+        return list((map if _threads == 1 else _pool(_threads, os.getpid()).map)(work, shares))
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:  # a forked process needs a pool of its own
+    return ThreadPoolExecutor(workers, thread_name_prefix="numpy-cnn")
 
 
 def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -92,14 +75,3 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if memory is None or memory.nbytes < size:
         memory = _local.__dict__[slot] = np.empty(size, np.uint8)
     return memory[:size].view(dtype).reshape(shape)
-
-
-def _executor() -> ThreadPoolExecutor:
-    """Return the pool of workers beside the calling thread; a forked process needs one of its own."""
-    global _pool, _pool_owner
-    if _pool is None or _pool_owner != (os.getpid(), _threads):
-        if _pool is not None and _pool_owner is not None and _pool_owner[0] == os.getpid():
-            _pool.shutdown()
-        _pool = ThreadPoolExecutor(max(1, _threads - 1), thread_name_prefix="numpy-cnn")
-        _pool_owner = (os.getpid(), _threads)
-    return _pool

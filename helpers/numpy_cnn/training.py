@@ -1,7 +1,11 @@
-"""Training and evaluation: batches in, numbers about the network out, and able to be killed at any moment."""
+"""Networks, optimizers, and training: batches in, numbers about the network out, able to be killed at any moment."""
 
+import io
+import json
 import math
+import re
 import time
+import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -10,38 +14,104 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from helpers.numpy_cnn import checkpoint as checkpoints
-from helpers.numpy_cnn.inputs import Augment, Prepare
-from helpers.numpy_cnn.loss import softmax, softmax_cross_entropy
-from helpers.numpy_cnn.network import Sequential
-from helpers.numpy_cnn.optimizers import Optimizer
+from helpers.files import atomic_write
+from helpers.numpy_cnn.conv import Conv2d, MaxPool2d
+from helpers.numpy_cnn.layers import BatchNorm, Flatten, Layer, Linear, ReLU, Sequential, softmax_cross_entropy
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
-# The learning rate as a multiple of the optimizer's own, at a step (from 0) of so many.
-Schedule = Callable[[int, int], float]
+Prepare = Callable[[np.ndarray], np.ndarray]  # uint8 pictures -> a network's input
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 pictures -> others
+Schedule = Callable[[int, int], float]  # at a step (from 0) of so many -> a multiple of the optimizer's own rate
 
 
-class Pictures(NamedTuple):
-    """Images (N, H, W, C), as stored, usually uint8, and their labels (N,), whole numbers from 0."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-class Evaluation(NamedTuple):
-    """How a network does on some pictures: mean loss, accuracy 0..1, and what it said about each picture."""
-
-    loss: float
-    accuracy: float
-    predictions: np.ndarray  # (N,), class numbers
-    confidence: np.ndarray  # (N,), the probability given to the predicted class, 0..1
-    confusion: np.ndarray  # (K, K) counts: rows true classes, columns predicted ones
+def _block(inputs: int, outputs: int, *, pool: bool = True, norm: bool = False) -> list[Layer]:
+    """Return a convolution that keeps the size, perhaps batch norm, ReLU, and perhaps a pool that halves the size."""
+    layers = [Conv2d(inputs, outputs, 3, padding=1)] + [BatchNorm(outputs)] * norm
+    return [*layers, ReLU()] + [MaxPool2d(2)] * pool
 
 
-def as_they_are(images: np.ndarray) -> np.ndarray:
-    """Return the images: for data that are normalised already."""
-    return images
+def r3(classes: int = 10, **options: Any) -> Sequential:
+    """Return R3's network as published, with a padding that keeps the size, which the report does not mention."""
+    layers = [*_block(3, 16, pool=False), *_block(16, 32), *_block(32, 64, pool=False), *_block(64, 128)]
+    return Sequential(*layers, Flatten(), Linear(8 * 8 * 128, classes, init="xavier"), **options)
+
+
+def r1(classes: int = 10, **options: Any) -> Sequential:
+    """Return a net of the size of R1's, 126,059 parameters; the reading is that of ``helpers.models``' r1."""
+    layers = [*_block(3, 16), *_block(16, 32), *_block(32, 64), Flatten(), Linear(4 * 4 * 64, 99), ReLU()]
+    return Sequential(*layers, Linear(99, classes, init="xavier"), **options)
+
+
+def r3_norm(classes: int = 10, **options: Any) -> Sequential:
+    """Return R3's network with batch norm before each ReLU and a third pool: what passes 70 % soonest."""
+    layers = [*_block(3, 16, pool=False, norm=True)]
+    for inputs in (16, 32, 64):
+        layers += _block(inputs, 2 * inputs, norm=True)
+    return Sequential(*layers, Flatten(), Linear(4 * 4 * 128, classes, init="xavier"), **options)
+
+
+# Each takes the number of classes, and a Sequential's seed and dtype; images are (N, 32, 32, 3), outputs (N, classes).
+NETWORKS: dict[str, Callable[..., Sequential]] = {"r1": r1, "r3": r3, "r3-norm": r3_norm}
+
+
+class Optimizer:
+    """How a gradient g becomes a step of a weight w, with PyTorch's formulas and defaults.
+
+    ``memory["conv1.weight"]["velocity"]`` and the like start at zero, and are saved with a checkpoint.
+    """
+
+    def __init__(self, lr: float) -> None:
+        self.lr, self.steps = lr, 0
+        self.memory: dict[str, dict[str, np.ndarray]] = {}
+
+    def step(self, network: Layer) -> None:
+        """Move every parameter of the network, in place, by its gradient of the last ``backward``."""
+        self.steps += 1
+        for name, w in network.parameters.items():
+            self.update(w, network.gradients[name], self.memory.setdefault(name, {}))
+
+    def update(self, w: np.ndarray, g: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+        """Move one parameter ``w`` in place, given its gradient ``g`` and what was remembered about it."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """v ← μ v + g, w ← w - lr v: stochastic gradient descent, with a momentum μ of 0 unless asked for."""
+
+    def __init__(self, lr: float, *, momentum: float = 0.0) -> None:
+        super().__init__(lr)
+        self.momentum = momentum
+
+    def update(self, w: np.ndarray, g: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+        """Move ``w`` by the velocity v, or by g itself without momentum."""
+        if self.momentum:
+            velocity = memory.setdefault("velocity", np.zeros_like(w))
+            velocity *= self.momentum
+            velocity += g
+            g = velocity
+        w -= self.lr * g
+
+
+class Adam(Optimizer):
+    """m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g², w ← w - lr m̂ / (√v̂ + ε) (Kingma and Ba, 2015).
+
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) undo the start from zero, at step t; ε is 1e-8.
+    """
+
+    def __init__(self, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        super().__init__(lr)
+        self.betas = betas
+
+    def update(self, w: np.ndarray, g: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+        """Move ``w`` by the mean gradient over the root of the mean squared gradient."""
+        beta1, beta2 = self.betas
+        mean, square = (memory.setdefault(key, np.zeros_like(w)) for key in ("mean", "square"))
+        mean += (1 - beta1) * (g - mean)
+        square *= beta2
+        square += (1 - beta2) * g * g
+        root = np.sqrt(square / (1 - beta2**self.steps)) + 1e-8
+        w -= self.lr / (1 - beta1**self.steps) * mean / root
 
 
 def constant(step: int, steps: int) -> float:
@@ -62,31 +132,100 @@ def one_cycle(step: int, steps: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * way)) / 2
 
 
-def predict(
-    network: Sequential, images: np.ndarray, prepare: Prepare = as_they_are, batch_size: int = 64
-) -> np.ndarray:
+class Pictures(NamedTuple):
+    """Images (N, H, W, C), as stored, usually uint8, and their labels (N,), whole numbers from 0."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def normaliser(mean: np.ndarray, std: np.ndarray, dtype: np.dtype = np.float32) -> Prepare:
+    """Return the function that makes uint8 pictures (n, H, W, C) into numbers of mean 0 and deviation 1.
+
+    ``mean`` and ``std`` are per channel (C,), on the scale 0 to 1, of the training images.
+    """
+    scale = (1 / (255 * np.asarray(std, np.float64))).astype(dtype)
+    shift = (np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(dtype)
+
+    def prepare(images: np.ndarray) -> np.ndarray:
+        numbers = images.astype(dtype)
+        numbers *= scale
+        numbers -= shift
+        return numbers
+
+    return prepare
+
+
+def mirror(p: float) -> Augment:
+    """Return the function that shows each of some pictures (n, H, W, C) in a mirror with probability p."""
+
+    def augment(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        mirrored = generator.random(len(images)) < p
+        return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+    augment.__name__ = f"hflip:{p}"
+    return augment
+
+
+class Parts(NamedTuple):
+    """What :func:`fit` takes besides data and numbers."""
+
+    network: Sequential
+    optimizer: Optimizer
+    schedule: Schedule
+    augment: Augment | None
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
+SCHEDULES: dict[str, Schedule] = {"constant": constant, "OneCycleLR": one_cycle}
+
+
+def parts(experiment: Any, classes: int = 10) -> Parts:
+    """Return the parts of the training that ``experiment`` describes, freshly initialised from its seed.
+
+    ``experiment`` is a ``helpers.training.Experiment``, or has the same attributes, with PyTorch's names.
+
+    Raises:
+        ValueError: the NumPy network has no such part; the message lists those it has.
+    """
+    for name, choices in (("model", NETWORKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if (got := getattr(experiment, name)) not in choices:
+            raise ValueError(f"the NumPy network has no {name} {got!r}; choose one of: {', '.join(choices)}")
+    cycle = {"cycle_momentum": False} if experiment.schedule == "OneCycleLR" else {}
+    fixed = {"model_options": {}, "schedule_options": cycle, "loss": "CrossEntropyLoss", "loss_options": {}}
+    fixed |= {"precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0, "class_weights": "", "initial": ""}
+    for name, wanted in fixed.items():
+        if (got := getattr(experiment, name)) != wanted:
+            raise ValueError(f"the NumPy network wants {name}={wanted!r} here, got {got!r}")
+    if not (flip := re.fullmatch(r"(?:hflip(?::(\S+))?)?", experiment.augmentation)):
+        raise ValueError(f'the NumPy network has no augmentation {experiment.augmentation!r}; choose "" or "hflip:0.5"')
+    try:
+        optimizer = OPTIMIZERS[experiment.optimizer](experiment.lr, **experiment.optimizer_options)
+    except TypeError as error:
+        raise ValueError(f"the NumPy network's {experiment.optimizer} does not take these options: {error}") from error
+    network = NETWORKS[experiment.model](classes, seed=experiment.seed)
+    augment = mirror(float(flip[1] or 0.5)) if experiment.augmentation else None
+    return Parts(network, optimizer, SCHEDULES[experiment.schedule], augment)
+
+
+def predict(network: Sequential, images: np.ndarray, prepare: Prepare, batch_size: int = 64) -> np.ndarray:
     """Return the logits (N, K) of all images, in evaluation mode."""
     network.train(False)
     batches = range(0, len(images), batch_size)
     return np.concatenate([network.forward(prepare(images[start : start + batch_size])) for start in batches])
 
 
-def evaluate(
-    network: Sequential, pictures: Pictures, prepare: Prepare = as_they_are, batch_size: int = 64
-) -> Evaluation:
-    """Return how the network does on ``pictures``, in evaluation mode."""
+def evaluate(network: Sequential, pictures: Pictures, prepare: Prepare, batch_size: int = 64) -> tuple[float, float]:
+    """Return the network's mean loss and its accuracy (0 to 1) on ``pictures``, in evaluation mode."""
     logits = predict(network, pictures.images, prepare, batch_size)
     loss, _ = softmax_cross_entropy(logits.astype(np.float64), pictures.labels)
-    predictions = logits.argmax(axis=1)
-    confusion = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
-    np.add.at(confusion, (pictures.labels, predictions), 1)
-    accuracy = float(np.mean(predictions == pictures.labels))
-    return Evaluation(loss, accuracy, predictions, softmax(logits).max(axis=1), confusion)
+    return loss, float(np.mean(logits.argmax(axis=1) == pictures.labels))
 
 
-def classwise_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Return the share of each class's pictures that is recognised, (K,), from counts (K, K) with rows of true ones."""
-    return confusion.diagonal() / confusion.sum(axis=1)
+@lru_cache(maxsize=1)
+def order(seed: int, epoch: int, images: int) -> np.ndarray:
+    """Return the order, a permutation of ``range(images)``, in which an epoch goes through the pictures."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(images)
 
 
 def fit(
@@ -96,12 +235,11 @@ def fit(
     validation: Pictures | None = None,
     *,
     epochs: int,
+    prepare: Prepare,
     batch_size: int = 64,
     seed: int = 0,
-    prepare: Prepare = as_they_are,
     augment: Augment | None = None,
     schedule: Schedule = constant,
-    metrics_every: int = 50,
     checkpoint: Path | None = None,
     checkpoint_every: int = 200,
     progress: bool = True,
@@ -110,149 +248,106 @@ def fit(
 
     ``history`` has a value per epoch under "epoch", "lr", "train_loss", "train_accuracy" (running, of the
     pictures as they were learned from), "validation_loss", "validation_accuracy" (if there is a validation
-    part) and "seconds"; ``losses`` a value per step; ``metrics`` loss and accuracy over every
-    ``metrics_every`` batches; ``diverged`` is None, or says where the loss stopped being a number, which ends
-    the training.
+    part) and "seconds"; ``losses`` a value per step; ``diverged`` is None, or says where the loss stopped being a
+    number, which ends the training.
 
     With a ``checkpoint`` path the state is saved there every ``checkpoint_every`` steps and after every
     epoch, and a training that finds the file goes on from it, to the same numbers as one that was never
-    stopped.
+    stopped: the order of the pictures is a function of seed and epoch, and what is random in a step a function of
+    seed and step.
     """
-    training = _Training(network, optimizer, train, validation, epochs, batch_size, seed, prepare, augment, schedule)
-    if checkpoint is not None and Path(checkpoint).is_file():
-        training.restore(checkpoints.load(checkpoint, network, optimizer, training.settings()))
-    total, done = training.steps * epochs, len(training.losses)
-    with tqdm(total=total, initial=done, unit="batch", disable=not progress, leave=False) as bar:
-        for step in range(done + 1, total + 1):
-            if training.diverged:
-                break
+    base_lr, batch_size = optimizer.lr, min(batch_size, len(train.labels))
+    per_epoch = len(train.labels) // batch_size  # a last, smaller batch is left out
+    steps = per_epoch * epochs
+    settings = {
+        "network": repr(network),
+        "optimizer": {"type": type(optimizer).__name__, **vars(optimizer)},
+        "schedule": schedule.__name__,
+        "augment": augment and augment.__name__,
+        "images": len(train.labels),
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    del settings["optimizer"]["memory"], settings["optimizer"]["steps"]
+    state = {"history": {name: [] for name in HISTORY}, "losses": [], "right": [], "seconds": 0.0}
+    if checkpoint is not None and checkpoint.is_file():
+        state = _load(checkpoint, network, optimizer, settings)
+    history, losses, right = state["history"], state["losses"], state["right"]  # right: pictures recognised, per step
+    diverged = None
+    with tqdm(total=steps, initial=len(losses), unit="batch", disable=not progress, leave=False) as bar:
+        for step in range(len(losses), steps):
             began = time.perf_counter()
-            training.step()
-            if step % training.steps == 0 and not training.diverged:
-                training.end_epoch(time.perf_counter() - began)
+            epoch, position = divmod(step, per_epoch)
+            batch = order(seed, epoch, len(train.labels))[position * batch_size : (position + 1) * batch_size]
+            images, labels = train.images[batch], train.labels[batch]
+            if augment is not None:
+                images = augment(images, np.random.default_rng([seed, 1, step]))
+            logits = network.train().forward(prepare(images))
+            loss, dlogits = softmax_cross_entropy(logits, labels)
+            if not math.isfinite(loss):
+                diverged = f"the loss was {loss} at step {position + 1} of epoch {epoch + 1}"
+                break
+            network.backward(dlogits)
+            optimizer.lr = base_lr * schedule(step, steps)
+            optimizer.step(network)
+            losses.append(loss)
+            right.append(int(np.sum(logits.argmax(axis=1) == labels)))
+            if position == per_epoch - 1:
+                row = {"epoch": epoch + 1, "lr": optimizer.lr, "train_loss": float(np.mean(losses[-per_epoch:]))}
+                row["train_accuracy"] = sum(right[-per_epoch:]) / (per_epoch * batch_size)
+                if validation is not None:
+                    seen = evaluate(network, validation, prepare, batch_size)
+                    row |= zip(("validation_loss", "validation_accuracy"), seen, strict=True)
+                row["seconds"] = state["seconds"] + time.perf_counter() - began
+                for name, value in row.items():
+                    history[name].append(value)
+                state["seconds"] = 0.0
             else:
-                training.seconds += time.perf_counter() - began
-            if step % metrics_every == 0:
-                loss, accuracy = training.recent(metrics_every)
-                bar.set_postfix(epoch=-(-step // training.steps), loss=f"{loss:.3f}", accuracy=f"{accuracy:.1%}")
-            if checkpoint is not None and (step % checkpoint_every == 0 or step % training.steps == 0):
-                checkpoints.save(checkpoint, network, optimizer, training.settings(), training.progress())
+                state["seconds"] += time.perf_counter() - began  # of this epoch so far
+            if (step + 1) % 50 == 0:
+                accuracy = sum(right[-50:]) / (50 * batch_size)
+                bar.set_postfix(epoch=epoch + 1, loss=f"{np.mean(losses[-50:]):.3f}", accuracy=f"{accuracy:.1%}")
+            if checkpoint is not None and ((step + 1) % checkpoint_every == 0 or position == per_epoch - 1):
+                _save(checkpoint, network, optimizer, settings, state)
             bar.update()
-    optimizer.lr = training.base_lr
-    return training.result(metrics_every)
+    optimizer.lr = base_lr
+    return {"history": {k: v for k, v in history.items() if v}, "losses": losses, "diverged": diverged}
 
 
-@lru_cache(maxsize=1)
-def order(seed: int, epoch: int, images: int) -> np.ndarray:
-    """Return the order, a permutation of ``range(images)``, in which an epoch goes through the pictures."""
-    return np.random.default_rng([seed, 0, epoch]).permutation(images)
+def _save(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[str, Any], state: dict) -> None:
+    """Write all that a killed training needs to ``path`` in one step, over the one before."""
+    arrays = {f"network/{name}": array for name, array in {**network.parameters, **network.state}.items()}
+    for name, memory in optimizer.memory.items():
+        arrays |= {f"optimizer/{name}/{key}": array for key, array in memory.items()}
+    about = json.dumps({"settings": settings, "state": state, "optimizer_steps": optimizer.steps})
+    file = io.BytesIO()
+    np.savez(file, about=np.array(about), **arrays)
+    atomic_write(path, file.getvalue())
 
 
-class _Training:
-    """What :func:`fit` was given, and how far it has come."""
+def _load(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the state saved at ``path``, after putting network and optimizer where they were then.
 
-    def __init__(
-        self,
-        network: Sequential,
-        optimizer: Optimizer,
-        train: Pictures,
-        validation: Pictures | None,
-        epochs: int,
-        batch_size: int,
-        seed: int,
-        prepare: Prepare,
-        augment: Augment | None,
-        schedule: Schedule,
-    ) -> None:
-        """Check what can be checked before the first step."""
-        if len(train.images) != len(train.labels) or not len(train.labels):
-            raise ValueError(f"got {len(train.images)} images and {len(train.labels)} labels to train on")
-        if epochs < 1 or batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
-        self.network, self.optimizer, self.base_lr = network, optimizer, optimizer.lr
-        self.train, self.validation, self.epochs, self.seed = train, validation, epochs, seed
-        self.prepare, self.augment, self.schedule = prepare, augment, schedule
-        self.batch = min(batch_size, len(train.labels))
-        self.steps = len(train.labels) // self.batch  # in an epoch; a last, smaller batch is left out
-        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
-        self.losses: list[float] = []  # a value per step
-        self.right: list[int] = []  # pictures recognised, per step
-        self.seconds = 0.0  # of this epoch so far
-        self.diverged: str | None = None
-
-    def step(self) -> None:
-        """Take the next step: forward, loss, backward, and the optimizer's move.
-
-        The order of the pictures is a function of seed and epoch, and what is random in a step a function of
-        seed and step, so that a training can start again anywhere.
-        """
-        epoch, position = divmod(len(self.losses), self.steps)
-        generator = np.random.default_rng([self.seed, 1, len(self.losses)])
-        batch = order(self.seed, epoch, len(self.train.labels))[position * self.batch : (position + 1) * self.batch]
-        images, labels = self.train.images[batch], self.train.labels[batch]
-        if self.augment is not None:
-            images = self.augment(images, generator)
-
-        logits = self.network.train(True, generator).forward(self.prepare(images))
-        loss, dlogits = softmax_cross_entropy(logits, labels)
-        if not math.isfinite(loss):
-            self.diverged = f"the loss was {loss} at step {position + 1} of epoch {epoch + 1}"
-            return
-        self.network.backward(dlogits)
-        self.optimizer.lr = self.base_lr * self.schedule(len(self.losses), self.steps * self.epochs)
-        self.optimizer.step(self.network)
-        self.losses.append(loss)
-        self.right.append(int(np.sum(logits.argmax(axis=1) == labels)))
-
-    def end_epoch(self, seconds: float) -> None:
-        """Append the epoch that has just ended to the history, with the validation part's figures."""
-        began = time.perf_counter()
-        loss, accuracy = self.recent(self.steps)
-        row = {"epoch": len(self.losses) // self.steps, "lr": self.optimizer.lr}
-        row |= {"train_loss": loss, "train_accuracy": accuracy}
-        if self.validation is not None:
-            seen = evaluate(self.network, self.validation, self.prepare, self.batch)
-            row |= {"validation_loss": seen.loss, "validation_accuracy": seen.accuracy}
-        row["seconds"] = self.seconds + seconds + time.perf_counter() - began
-        self.seconds = 0.0
-        for name, value in row.items():
-            self.history[name].append(value)
-
-    def recent(self, steps: int) -> tuple[float, float]:
-        """Return the mean loss and the accuracy of the last ``steps`` batches."""
-        losses, right = self.losses[-steps:], self.right[-steps:]
-        return float(np.mean(losses)), sum(right) / (len(right) * self.batch)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what a training must share with the one that left a checkpoint."""
-        chosen = {name: value for name, value in vars(self.optimizer).items() if name not in ("memory", "steps", "lr")}
-        return {
-            "network": repr(self.network),
-            "optimizer": {"type": type(self.optimizer).__name__, "lr": self.base_lr, **chosen},
-            "schedule": self.schedule.__name__,
-            "augment": self.augment and self.augment.__name__,
-            "images": len(self.train.labels),
-            "batch_size": self.batch,
-            "epochs": self.epochs,
-            "seed": self.seed,
-        }
-
-    def progress(self) -> dict[str, Any]:
-        """Return how far it has come."""
-        return {"history": self.history, "losses": self.losses, "right": self.right, "seconds": self.seconds}
-
-    def restore(self, progress: dict[str, Any]) -> None:
-        """Go back to where ``progress`` was taken."""
-        self.history, self.losses = progress["history"], progress["losses"]
-        self.right, self.seconds = progress["right"], progress["seconds"]
-
-    def result(self, every: int) -> dict[str, Any]:
-        """Return what :func:`fit` returns."""
-        ends = range(every, len(self.losses) + 1, every)
-        metrics = {
-            "step": list(ends),
-            "loss": [float(np.mean(self.losses[end - every : end])) for end in ends],
-            "accuracy": [sum(self.right[end - every : end]) / (every * self.batch) for end in ends],
-        }
-        history = {name: values for name, values in self.history.items() if values}
-        return {"history": history, "losses": self.losses, "metrics": metrics, "diverged": self.diverged}
+    Raises ValueError if the file is damaged or other settings made it; it is named, and left as it is.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(str(arrays.pop("about")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"the checkpoint {path} cannot be read ({error}); move it away to start anew") from error
+    for name, here in json.loads(json.dumps(settings)).items():
+        if (there := about["settings"].get(name)) != here:
+            raise ValueError(
+                f"the checkpoint {path} is another training's: its {name} was {there}, now it is {here}; "
+                "set it back to go on, or move the file away to start anew"
+            )
+    for name, array in {**network.parameters, **network.state}.items():
+        array[...] = arrays[f"network/{name}"]
+    optimizer.steps, optimizer.memory = about["optimizer_steps"], {}
+    for name, array in arrays.items():
+        if name.startswith("optimizer/"):
+            _, parameter, key = name.split("/")
+            optimizer.memory.setdefault(parameter, {})[key] = array
+    return about["state"]

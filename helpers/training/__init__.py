@@ -17,4 +17,3 @@ from helpers.training.loop import (
     training_split,
 )
 from helpers.training.muon import Muon, as_matrix
-from helpers.training.numpy_engine import load_weights, pictures

@@ -14,7 +14,7 @@ from torch import nn
 
 from helpers.data import parse
 from helpers.models import build
-from helpers.numpy_cnn.choices import parts
+from helpers.numpy_cnn import parts
 from helpers.training.augment import augmentation
 from helpers.training.muon import Muon
 

@@ -9,8 +9,6 @@ from torch import nn
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split
 from helpers.models import build
-from helpers.numpy_cnn.choices import parts
-from helpers.numpy_cnn.inputs import normaliser
 from helpers.training.experiment import Experiment
 from helpers.training.loop import HISTORY, Fit, training_split
 
@@ -26,8 +24,7 @@ def fit(experiment: Experiment, data: Dataset, *, checkpoint_path: Path | None =
     ``Fit.model`` is the PyTorch network of the same name with the weights that NumPy found, so that everything that
     judges, draws or looks into a network works on it too.
     """
-    network, optimizer, schedule, augment = parts(experiment, len(data.classes))
-    checkpoint = checkpoint_path and checkpoint_path.with_suffix(".npz")
+    network, optimizer, schedule, augment = cnn.parts(experiment, len(data.classes))
     result = cnn.fit(
         network,
         optimizer,
@@ -36,44 +33,39 @@ def fit(experiment: Experiment, data: Dataset, *, checkpoint_path: Path | None =
         epochs=experiment.epochs,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
-        prepare=normaliser(data.mean.numpy(), data.std.numpy()),
+        prepare=cnn.normaliser(data.mean.numpy(), data.std.numpy()),
         schedule=schedule,
         augment=augment,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_path and checkpoint_path.with_suffix(".npz"),
         progress=progress,
     )
     history = {name: result["history"].get(name, []) for name in HISTORY}
     model = build(experiment.model, classes=len(data.classes))
-    load_weights(model, network, tuple(data.train.images.shape[2:]))
+    load_weights(model, network)
     return Fit(model, history, result["losses"], len(history["epoch"]), result["diverged"])
 
 
 @torch.no_grad()
-def load_weights(model: nn.Module, network: cnn.Sequential, size: tuple[int, int] = (32, 32)) -> None:
-    """Copy the weights of a NumPy network into the PyTorch network with the same layers, for images of ``size``."""
-    theirs = [module for module in model.modules() if list(module.parameters(recurse=False))]
-    shape, flattened = (*size, 3), None
-    for layer in network.layers:
-        if isinstance(layer, cnn.Flatten):
-            flattened = shape
-        elif layer.parameters:
-            module = theirs.pop(0)
-            module.weight.copy_(_weight(layer, flattened))
+def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
+    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers.
+
+    PyTorch keeps outputs first, and flattens images channel by channel. ValueError if one has more layers.
+    """
+    shape = images = (32, 32, 3)  # what a layer gets, and the last of these shapes that is an image's
+    before = None
+    for layer, module in zip(network.layers, model, strict=True):
+        if layer.parameters:
+            weight = torch.from_numpy(layer.parameters["weight"])
+            if isinstance(layer, cnn.Conv2d):
+                weight = weight.permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
+            elif isinstance(before, cnn.Flatten):
+                weight = weight.reshape(*images, -1).permute(3, 2, 0, 1).flatten(1)  # (H·W·C, out) -> (out, C·H·W)
+            elif isinstance(layer, cnn.Linear):
+                weight = weight.T
+            module.weight.copy_(weight)
             module.bias.copy_(torch.from_numpy(layer.parameters["bias"]))
-            flattened = None if isinstance(layer, cnn.Linear) else flattened
         if isinstance(layer, cnn.BatchNorm):
             module.running_mean.copy_(torch.from_numpy(layer.state["mean"]))
             module.running_var.copy_(torch.from_numpy(layer.state["variance"]))
-        shape = layer.output_shape(shape)
-    if theirs:
-        raise ValueError(f"the PyTorch network has {len(theirs)} more layers with weights than the NumPy network")
-
-
-def _weight(layer: cnn.Layer, flattened: tuple[int, ...] | None) -> torch.Tensor:
-    """Return a layer's weight as PyTorch keeps it: outputs first, and images flattened channel by channel."""
-    weight = torch.from_numpy(layer.parameters["weight"].copy())
-    if isinstance(layer, cnn.Conv2d):
-        return weight.permute(3, 2, 0, 1)  # (kh, kw, in, out) -> (out, in, kh, kw)
-    if isinstance(layer, cnn.Linear) and flattened:
-        return weight.reshape(*flattened, -1).permute(3, 2, 0, 1).flatten(1)  # (H·W·C, out) -> (out, C·H·W)
-    return weight.T if isinstance(layer, cnn.Linear) else weight
+        shape, before = layer.output_shape(shape), layer
+        images = shape if len(shape) == 3 else images
