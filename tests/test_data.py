@@ -346,7 +346,7 @@ BAD_COPIES = {
     ),
     "an image of another size": (
         partial(overwrite, f"cifar10/{FIRST}", encoded(np.zeros((33, 32, 3), np.uint8)), put_folder),
-        "32 x 33 pixels",
+        "are not CIFAR-10's.*resized",
     ),
     "an image with one other bit": (swapped_pixel, "train images of cifar10 are not CIFAR-10's"),
     "lossy images": (lossy, "are not CIFAR-10's.*JPEG"),
