@@ -159,8 +159,7 @@ def test_a_name_has_one_spelling(name, spelling):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mnist", "digits"),
-        ("folder:", "folder:PATH"),
+        *((name, 'choose "cifar10", "digits", "folder:PATH"') for name in ("mnist", "folder:", "folder", "digits:x")),
         ("pacs:", "pacs:style"),
         ("digits?size=64", "unknown"),
         ("pacs:colour", "style or content"),

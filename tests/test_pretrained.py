@@ -12,7 +12,7 @@ from helpers.data import DataError, DataMissing, load
 from helpers.models import build
 from helpers.record import Run, read_run, train_run, write_run
 from helpers.settings import DATA
-from helpers.training import Experiment, Trainer, fingerprint, load_network, network_path, networks, save_network, start
+from helpers.training import Experiment, Trainer, fingerprint, load_network, save_network, start
 from helpers.training import kept as pretrained
 from helpers.training.loop import fit
 
@@ -43,11 +43,11 @@ def random_network(experiment=SMALL, classes=10, seed=5):
     return model
 
 
-def test_weights_come_back_as_the_nearest_half_precision_numbers():
+def test_weights_come_back_as_the_nearest_half_precision_numbers(folder):
     model = random_network()
     path = save_network("small-net", model, run_of().content)
     kept, info = load_network("small-net")
-    assert networks() == ("small-net",) and network_path("small-net") == path
+    assert path == folder / "small-net.safetensors" == pretrained.network_path("small-net")
     assert info["experiment"] == SMALL and info["key"] == SMALL.key and info["device"] == "cpu"
     assert info["classes"] == tuple("0123456789") and not kept.training
     for name, value in model.state_dict().items():
@@ -56,7 +56,7 @@ def test_weights_come_back_as_the_nearest_half_precision_numbers():
     assert load_file(path)["conv1.weight"].dtype == torch.float16
 
 
-def test_what_cannot_be_kept_is_refused():
+def test_what_cannot_be_kept_is_refused(folder):
     model = random_network()
     for name in ("Small", "../up", "", "imagenet", "a_b"):
         with pytest.raises(ValueError, match="name="):
@@ -69,7 +69,7 @@ def test_what_cannot_be_kept_is_refused():
         model.fc1.weight[0, 0] = 1e6
     with pytest.raises(ValueError, match=r"fc1.weight.*half precision"):
         save_network("large", model, run_of().content)
-    assert networks() == ()
+    assert not folder.exists()
 
 
 def test_there_is_room_for_a_few_networks_only(monkeypatch):
@@ -201,21 +201,15 @@ def test_weights_that_are_absent_or_wrong_say_what_to_do(imagenet, monkeypatch):
         start(TINY.but(initial="imagenet"), load("digits"))
 
 
-def test_a_wrong_download_is_not_kept(imagenet, tmp_path, monkeypatch):
-    _, path = imagenet
-    elsewhere = tmp_path / path.name
-    elsewhere.write_bytes(b"an error page")
-    path.unlink()
+def test_a_wrong_download_is_not_kept_and_a_good_one_is(imagenet, tmp_path, monkeypatch):
+    whole, path = imagenet
+    good, elsewhere = path.read_bytes(), path.rename(tmp_path / path.name)
     monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
+    elsewhere.write_bytes(b"an error page")
     with pytest.raises(DataMissing, match="invalid hash"):
         start(TINY.but(initial="imagenet"), load("digits"))
     assert list(path.parent.glob("googlenet*")) == []
-
-
-def test_a_good_download_is_kept_and_used(imagenet, tmp_path, monkeypatch):
-    whole, path = imagenet
-    elsewhere = path.rename(tmp_path / path.name)
-    monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
+    elsewhere.write_bytes(good)
     model = start(TINY.but(initial="imagenet"), load("digits"))
     assert path.is_file() and torch.equal(model.body.conv1.conv.weight, whole.conv1.conv.weight)
 

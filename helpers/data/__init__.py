@@ -5,7 +5,7 @@ needed. :mod:`helpers.data.names` has the options of a name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class _Loaded:
     source: str
 
 
+@dataclass(eq=False)
 class Dataset:
     """A data set that is read at first use and then kept.
 
@@ -69,23 +70,11 @@ class Dataset:
     everything else raises DataMissing, with the ways on, or DataError if what is there is broken.
     """
 
-    def __init__(
-        self,
-        name: str,
-        classes: Callable[[], tuple[str, ...]],
-        available: Callable[[], bool],
-        arrays: Callable[[], Arrays],
-        random_labels: bool = False,
-    ) -> None:
-        self.name = name
-        self._classes, self._available, self._arrays, self._random = classes, available, arrays, random_labels
-
-    def __repr__(self) -> str:
-        return f"Dataset({self.name!r})"
-
-    def available(self) -> bool:
-        """Return whether there is something to read, without reading it."""
-        return self._available()
+    name: str
+    _classes: Callable[[], tuple[str, ...]] = field(repr=False)
+    available: Callable[[], bool] = field(repr=False)
+    _arrays: Callable[[], Arrays] = field(repr=False)
+    _random_labels: bool = field(default=False, repr=False)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -131,13 +120,12 @@ class Dataset:
     def _loaded(self) -> _Loaded:
         arrays = self._arrays()
         labels = arrays["train_labels"]
-        if self._random:
+        if self._random_labels:
             labels = arrays["train_labels"] = np.random.default_rng(SPLIT_SEED).permutation(labels)
         held_out = share(len(labels), VALIDATION_SHARE, len(self.classes))
         groups = arrays.get("train_groups", np.arange(len(labels)))
         train, validation = grouped_split(labels, groups, held_out)
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        hashes = {name: sha256_array(arrays[name]) for name in names}
+        hashes = {name: sha256_array(arrays[name]) for name in cifar10.SHA256}
         return _Loaded(
             train=_split(arrays, "train", train),
             validation=_split(arrays, "train", validation),

@@ -14,8 +14,8 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
-from helpers.data.download import DownloadError, fetch, members
-from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, read_exact, stacked
+from helpers.data.download import fetch, members
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, stacked
 from helpers.files import sha256_array
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -40,6 +40,8 @@ SHA256 = {
 BATCHES = {"train": CIFAR10.train_list, "test": CIFAR10.test_list}  # name and MD5 of each
 ARCHIVE = {"size": 170_498_071, "md5": CIFAR10.tgz_md5}
 
+_CACHE = Path("cache", "cifar10.npz")
+
 # A 32 x 32 image has 3 kB of pixels; whatever claims more than this is something else.
 _LARGEST, _LARGEST_BATCH = 1 << 20, 1 << 26
 
@@ -61,7 +63,7 @@ def find_copy(root: Path) -> list[Path]:
 
 def is_available(root: Path) -> bool:
     """Return whether there is a copy, decoded or not; a broken one shows when it is read."""
-    return _cache(root).exists() or bool(find_copy(root))
+    return (root / _CACHE).exists() or bool(find_copy(root))
 
 
 def load_arrays(root: Path, *, download: bool = True) -> Arrays:
@@ -71,13 +73,8 @@ def load_arrays(root: Path, *, download: bool = True) -> Arrays:
     Raises DataError for a copy that is broken or not whole, DataMissing where there is none and
     (unless ``download`` is False) none could be downloaded.
     """
-    return cached_arrays(
-        _cache(root), " ".join(SHA256.values()), lambda: _decode(find_copy(root) or [_download(root, download)])
-    )
-
-
-def _cache(root: Path) -> Path:
-    return root / "cache" / "cifar10.npz"
+    key = " ".join(SHA256.values())
+    return cached_arrays(root / _CACHE, key, lambda: _decode(find_copy(root) or [_download(root, download)]))
 
 
 def _download(root: Path, download: bool) -> Path:
@@ -85,10 +82,8 @@ def _download(root: Path, download: bool) -> Path:
     if download:
         try:
             return fetch(MIRRORS, root / CIFAR10.filename, **ARCHIVE)
-        except DownloadError as error:
+        except OSError as error:  # no mirror gave it, or it cannot be written to there
             reason = f"{reason} {error}"
-        except OSError as error:
-            reason = f"{reason} It cannot be downloaded to there ({error})."
     raise DataMissing(f"{reason}\n{WAYS_ON.format(root=root)}")
 
 
@@ -151,4 +146,4 @@ def _from_images(copy: Sequence[Path]) -> Iterator[tuple[str, np.ndarray, int]]:
             continue
         if parts[1] not in CLASSES:
             raise DataError(f"{member.name}: {parts[1]!r} is no class of CIFAR-10 ({', '.join(CLASSES)}).")
-        yield parts[0], read_exact(member.content, member.name), CLASSES.index(parts[1])
+        yield parts[0], member.picture(32).pixels, CLASSES.index(parts[1])

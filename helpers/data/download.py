@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from helpers.data.images import DataError
+from helpers.data.images import DataError, Picture, read_picture
 
 TIMEOUT = 20.0  # seconds without a byte after which an answer has stalled
 SLOWEST = 20_000  # bytes per second; an answer that stays below it for TIMEOUT is given up
@@ -66,13 +66,12 @@ def _from_mirror(url: str, part: Path, size: int, md5: str) -> None:
         if _length(part) < size:
             try:
                 _append(url, part, size)
-            except urllib.error.HTTPError as error:
-                reason = f"HTTP {error.code} {error.reason}"
-                if error.code < 500 and error.code not in (408, 429):
-                    raise _MirrorFailed(reason) from None
             except urllib.error.URLError as error:
-                # No such host, refused, unreachable: asking again would only make the reader wait.
-                raise _MirrorFailed(f"no connection ({error.reason})") from None
+                code = getattr(error, "code", None)
+                reason = f"HTTP {code} {error.reason}" if code else f"no connection ({error.reason})"
+                # No such host or file, refused, unreachable: asking again would only make the reader wait.
+                if code not in (408, 429, *range(500, 600)):
+                    raise _MirrorFailed(reason) from None
             except (OSError, http.client.HTTPException) as error:
                 if getattr(error, "errno", None) in _LOCAL:
                     raise
@@ -137,6 +136,13 @@ class Member(NamedTuple):
     path: str
     name: str
     content: bytes
+
+    def picture(self, size: int) -> Picture:
+        """Return the picture that the file holds. Raises DataError, naming the file, where it holds none."""
+        try:
+            return read_picture(self.content, size)
+        except DataError as error:
+            raise DataError(f"{self.name} is no readable image ({error}). Replace this copy, or remove it.") from error
 
 
 def members(copy: Sequence[Path], largest: int) -> Iterator[Member]:

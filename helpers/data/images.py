@@ -3,8 +3,8 @@
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -62,39 +62,22 @@ def read_picture(file: Path | bytes, size: int = 32) -> Picture:
     A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits
     become 8. Raises DataError, which gives the reason alone, for what is no picture or too large a one.
     """
-    with _decoding():
-        if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
-            raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
-        with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
+    if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
+        raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
+    try:
+        with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream, warnings.catch_warnings():
+            # Whatever Pillow finds odd about a picture it can read is no concern of the reader.
+            warnings.simplefilter("ignore")
             upright = _upright(stream, size)
+    except UnidentifiedImageError as error:
+        raise DataError(f"no picture in a format that is read ({', '.join(_FORMATS)})") from error
+    # A decoder that trips over a broken file raises whatever the trip was.
+    except Exception as error:
+        raise DataError(str(error) or type(error).__name__) from error
     digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
     thumbnail = upright.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BICUBIC)
     pixels = np.asarray(ImageOps.fit(upright, (size, size)))
     return Picture(pixels, np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
-
-
-def read_exact(data: bytes, name: str, size: int = 32) -> np.ndarray:
-    """Return the pixels of an encoded image as they are: uint8 (size, size, 3), RGB.
-
-    Raises DataError, naming ``name``, for what is no image or has another size.
-    """
-    with _decoding(f"{name} is no readable image: "), Image.open(BytesIO(data), formats=_FORMATS) as image:
-        if image.size != (size, size):  # known before any pixel is decoded
-            raise DataError(f"{image.width} x {image.height} pixels; expected {size} x {size}")
-        return np.asarray(image.convert("RGB"))
-
-
-@contextmanager
-def _decoding(of: str = "") -> Iterator[None]:
-    """Turn whatever a decoder raises that trips over a broken file into a DataError, and keep its warnings quiet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except UnidentifiedImageError as error:
-            raise DataError(f"{of}no picture in a format that is read ({', '.join(_FORMATS)})") from error
-        except Exception as error:
-            raise DataError(f"{of}{str(error) or type(error).__name__}") from error
 
 
 def _upright(stream: BinaryIO, size: int) -> Image.Image:
@@ -155,9 +138,8 @@ def stacked(images: list[np.ndarray], labels: list[int]) -> tuple[np.ndarray, np
 def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     """Return what ``build()`` returns, read from ``path`` where that holds it under the same ``key``.
 
-    A cache that is damaged (each of its arrays carries a CRC-32) or has another key is built again.
-    Several processes may ask at once: one builds, the others wait and read. A folder that cannot be
-    written to costs the cache, not the data; it says so.
+    A cache that is damaged (each array carries a CRC-32) or has another key is built again. Of several processes one
+    builds, the others wait and read. A folder that cannot be written to costs the cache, not the data; it says so.
     """
     if (found := _read(path, key)) is not None:
         return found

@@ -19,7 +19,6 @@ from helpers.data.images import (
     balanced,
     cached_arrays,
     grouped_split,
-    read_picture,
     share,
 )
 from helpers.data.names import CONTENTS, QUESTIONS, STYLES, DatasetName
@@ -100,10 +99,7 @@ def _decode(copy: tuple[Path, ...], size: int) -> Arrays:
         # Hidden files and a README do no harm.
         if len(parts) != 3 or parts[0] not in STYLES or parts[1] not in CONTENTS or parts[2].startswith("."):
             continue
-        try:
-            pictures.append(read_picture(member.content, size))
-        except DataError as error:
-            raise DataError(f"{member.name} is no readable image ({error}). Replace this copy of PACS.") from error
+        pictures.append(member.picture(size))
         labels.append(STYLES.index(parts[0]) * len(CONTENTS) + CONTENTS.index(parts[1]))
     source = ", ".join(path.name for path in copy)
     found = np.bincount(np.array(labels, dtype=int), minlength=len(STYLES) * len(CONTENTS))

@@ -2,7 +2,7 @@
 
 from helpers.training.augment import AUGMENTATIONS, augmentation, blur
 from helpers.training.experiment import LOSSES, OPTIMIZERS, SCHEDULES, WEIGHTED_LOSSES, Experiment, rehearsal
-from helpers.training.kept import fingerprint, load_network, network_path, networks, save_network, start
+from helpers.training.kept import fingerprint, load_network, save_network, start
 from helpers.training.loop import (
     EVALUATION_BATCH,
     Fit,

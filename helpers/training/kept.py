@@ -4,7 +4,6 @@ A kept network is ``data/networks/NAME.safetensors``: its weights in half precis
 experiment that trained it. ``Experiment(initial="NAME")`` starts from it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -32,24 +31,23 @@ IMAGENET = "imagenet"
 GOOGLENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 
 
-def networks() -> tuple[str, ...]:
-    """Return the names of the kept networks, sorted."""
-    return tuple(sorted({path.stem for folder in _folders() for path in folder.glob("*.safetensors")}))
-
-
 def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path:
     """Return the file under which ``model``, as ``record`` says it was trained, is kept as ``name``.
 
     Raises:
         ValueError: a name with other than a-z, 0-9 and hyphens, or ImageNet's; a model that is not the run's, or whose
-            last layer is no nn.Linear called "logits"; weights beyond half precision; no room left.
+            last layer is not called "logits"; weights beyond half precision; no room left.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == IMAGENET:
         raise ValueError(f'name={name!r}: use a-z, 0-9 and hyphens, and not {IMAGENET!r}: "three-convolutions"')
-    *_, (last, layer) = model.named_children()
-    if last != HEAD or not isinstance(layer, nn.Linear):
-        raise ValueError(f"the last layer is {last!r}, a {type(layer).__name__}; give a network that ends in {HEAD!r}")
-    tensors = {key: _halved(key, value.detach().cpu()) for key, value in model.state_dict().items()}
+    *_, (last, _) = model.named_children()
+    if last != HEAD:
+        raise ValueError(f"the last layer is {last!r}; give a network that ends in {HEAD!r}")
+    tensors = {}
+    for key, value in model.state_dict().items():
+        tensors[key] = (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        if not tensors[key].isfinite().all():
+            raise ValueError(f"{key} is not finite in half precision; keep a network that converged")
     _fill(_of(Experiment(**record["experiment"]), len(record["classes"])), tensors, "the model")
     info = {
         "experiment": json.dumps(record["experiment"]),
@@ -75,7 +73,7 @@ def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
     path = network_path(name)
     try:
         with safe_open(path, framework="pt") as file:
-            info = {key: value for key, value in (file.metadata() or {}).items()}
+            info = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         info["experiment"] = Experiment(**json.loads(info["experiment"]))
         info["classes"] = tuple(json.loads(info["classes"]))
@@ -88,10 +86,12 @@ def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 def network_path(name: str) -> Path:
     """Return the file of the kept network ``name``. Raises DataMissing, with the names that there are."""
-    for folder in _folders():
-        if (path := folder / f"{name}.safetensors").is_file():
+    # In a rehearsal its own folder comes first.
+    paths = [path for folder in (networks_folder(), DATA / "networks") for path in folder.glob("*.safetensors")]
+    for path in paths:
+        if path.stem == name:
             return path
-    known = ", ".join(networks()) or "none yet"
+    known = ", ".join(sorted({path.stem for path in paths})) or "none yet"
     raise DataMissing(f"there is no network {name!r} in {networks_folder()}; there are: {known}")
 
 
@@ -100,7 +100,7 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
 
     All weights are drawn first, as for a network from scratch; those of a kept network then take the place of all but
     the last layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds
-    torch.
+    torch. Notebook 13 shows how it is done.
 
     Raises:
         ValueError: the kept network has another model or other options than the experiment.
@@ -112,14 +112,17 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
     if experiment.initial == IMAGENET:
         if experiment.model != "googlenet":
             raise ValueError(f'initial={IMAGENET!r} is for model="googlenet", not {experiment.model!r}')
-        _load_imagenet(model)
+        weights = torch.load(_googlenet_file(), map_location="cpu", weights_only=True)
+        body = {key: value for key, value in weights.items() if not key.startswith(("aux", "fc."))}
+        _fill(model.body, body, "GoogLeNet")
     elif experiment.initial:
         kept, info = load_network(experiment.initial)
-        theirs = info["experiment"]
-        if (theirs.model, dict(theirs.model_options)) != (experiment.model, dict(experiment.model_options)):
+        theirs, ours = ((e.model, dict(e.model_options)) for e in (info["experiment"], experiment))
+        if theirs != ours:
+            (model_name, options), (wanted, wanted_options) = theirs, ours
             raise ValueError(
-                f"initial={experiment.initial!r} is a {theirs.model!r} with {dict(theirs.model_options)}, not a "
-                f"{experiment.model!r} with {dict(experiment.model_options)}: give the experiment that model"
+                f"initial={experiment.initial!r} is a {model_name!r} with {options}, not a {wanted!r} with "
+                f"{wanted_options}: give the experiment that model"
             )
         body = {key: value for key, value in kept.state_dict().items() if not key.startswith(f"{HEAD}.")}
         model.load_state_dict(body, strict=False)
@@ -131,22 +134,8 @@ def fingerprint(initial: str) -> str:
     return sha256_file(_googlenet_file() if initial == IMAGENET else network_path(initial))
 
 
-def _folders() -> list[Path]:
-    """Return where networks are looked for: in a rehearsal its own folder first."""
-    return list(dict.fromkeys([networks_folder(), DATA / "networks"]))
-
-
 def _of(experiment: Experiment, classes: int) -> nn.Module:
     return build(experiment.model, classes=classes, **experiment.model_options)
-
-
-def _halved(name: str, value: Tensor) -> Tensor:
-    if not value.is_floating_point():
-        return value.contiguous()
-    half = value.half().contiguous()
-    if not half.isfinite().all():
-        raise ValueError(f"{name} holds weights that are not finite in half precision; keep a network that converged")
-    return half
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -171,14 +160,6 @@ def _googlenet_file() -> Path:
         except (URLError, OSError, RuntimeError) as error:
             reason = getattr(error, "reason", error)
             raise DataMissing(f"GoogLeNet's weights could not be downloaded ({reason}): {ways}") from error
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(wanted):
+    if not (found := sha256_file(path)).startswith(wanted):
         raise DataError(f"{path} is not torchvision's file (SHA-256 {found[:8]}, not {wanted}): remove it, and {ways}")
     return path
-
-
-def _load_imagenet(model: nn.Module) -> None:
-    """Put torchvision's ImageNet weights into a net of model "googlenet", all but the last layer."""
-    weights = torch.load(_googlenet_file(), map_location="cpu", weights_only=True)
-    _fill(model.body, {key: value for key, value in weights.items() if not key.startswith(("aux", "fc."))}, "GoogLeNet")
