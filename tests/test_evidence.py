@@ -103,19 +103,15 @@ def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
 # --- Comparisons. ---
 
 
+def fake(arm, seed, metric, value, **more) -> SimpleNamespace:
+    found = {"arm": arm, "seed": seed, "device": "cpu", "metrics": {metric: value}, "collapsed": False}
+    return SimpleNamespace(**found | more)
+
+
 def runs_of(table: pd.DataFrame, collapsed: tuple = ()) -> Runs:
-    found = [
-        SimpleNamespace(
-            arm=arm,
-            seed=seed,
-            device="cpu",
-            metrics={"validation_accuracy": value},
-            collapsed=(arm, seed) in collapsed,
-        )
-        for arm, column in table.items()
-        for seed, value in column.items()
-    ]
-    return Runs("fake", found)
+    cells = [(arm, seed, value) for arm, column in table.items() for seed, value in column.items()]
+    metric = "validation_accuracy"
+    return Runs("fake", [fake(arm, s, metric, value, collapsed=(arm, s) in collapsed) for arm, s, value in cells])
 
 
 NOISE = pd.DataFrame(np.random.default_rng(7).normal(0.6, 0.05, (5, 4)), columns=list("abcd"))
@@ -142,8 +138,7 @@ def test_an_arm_far_away_is_found_and_one_alike_is_not():
 
 
 def test_one_arm_for_all_is_the_mapping_written_out():
-    written_out = {"b": "a", "c": "a", "d": "a"}
-    assert verdict(runs_of(NOISE), against="a") == verdict(runs_of(NOISE), against=written_out)
+    assert verdict(runs_of(NOISE), against="a") == verdict(runs_of(NOISE), against=dict.fromkeys("bcd", "a"))
 
 
 def test_collapsed_runs_are_counted_and_not_averaged():
@@ -209,22 +204,45 @@ def test_senseless_questions_are_refused(table, against, words):
             function(table, "validation_accuracy", against)
 
 
+def test_every_pair_counts_unless_one_arm_is_named():
+    every = verdict(runs_of(NOISE)).differences
+    assert len(every) == 6 and len(verdict(runs_of(NOISE), against="c").differences) == 3
+    means = NOISE.mean()
+    assert means[every[0].a] == means.max() and every[0].mean == pytest.approx(means[every[0].a] - means[every[0].b])
+
+
+def test_the_words_follow_the_numbers_whichever_way_they_are_asked():
+    table = pd.DataFrame({arm: mean + NOISE[arm] / 10 for arm, mean in (("a", 0.7), ("b", 0.5))})
+    for against in (None, "a", "b"):
+        said = str(compare_values(table, "validation_accuracy", against))
+        assert said.startswith("a above b by ") and "95% interval [" in said
+    lower = compare_values(table, "validation_loss")
+    assert lower.differences[0].a == "b" and "points" not in str(lower)
+    noise = pd.DataFrame({"a": NOISE["a"], "b": NOISE["a"].to_numpy()[::-1] + 0.01})
+    assert "not separable with 5 seeds" in str(compare_values(noise, "validation_accuracy"))
+
+
+def test_an_interval_covers_what_it_claims_to_and_needs_two_values():
+    rng = np.random.default_rng(2)
+    hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+    with pytest.raises(ValueError, match="two values"):
+        interval([1.0])
+
+
+def test_an_unknown_arm_or_figure_is_named():
+    with pytest.raises(ValueError, match="no arm 'z'; it has: a, b, c, d"):
+        runs_of(NOISE).only("z")
+    with pytest.raises(ValueError, match="no figure 'f1' .* there are: validation_accuracy"):
+        verdict(runs_of(NOISE), "f1")
+
+
 # --- Test accuracies: seeds and pictures. ---
 
 
 def runs_tested(arm: str, right: np.ndarray) -> list[SimpleNamespace]:
     """Return runs that recognise the pictures of a row each of ``right`` (seeds, pictures)."""
-    return [
-        SimpleNamespace(
-            arm=arm,
-            seed=seed,
-            device="cpu",
-            collapsed=False,
-            metrics={"test_accuracy": row.mean()},
-            right=lambda split, row=row: row,
-        )
-        for seed, row in enumerate(right)
-    ]
+    return [fake(arm, s, "test_accuracy", row.mean(), right=lambda _, row=row: row) for s, row in enumerate(right)]
 
 
 def answers(rng: np.random.Generator, ease: np.ndarray, seeds: int) -> np.ndarray:
@@ -246,12 +264,10 @@ def test_two_networks_that_fail_on_the_same_pictures_are_told_apart_better():
     rng = np.random.default_rng(1)
     ease = rng.beta(0.4, 0.1, 3_000)  # most pictures are easy, or hard, for everyone
     a, b = answers(rng, ease, 3), answers(rng, ease, 3)
-    together = verdict(Runs("fake", runs_tested("a", a) + runs_tested("b", b)), "test_accuracy", "a").differences[0]
-    apart = verdict(
-        Runs("fake", runs_tested("a", a) + runs_tested("b", b[:, rng.permutation(3_000)])), "test_accuracy", "a"
+    seeds_alone = compare_values(pd.DataFrame({"a": a.mean(axis=1), "b": b.mean(axis=1)}), "test_accuracy", "a")
+    together, apart = (
+        verdict(Runs("fake", runs_tested("a", a) + runs_tested("b", other)), "test_accuracy", "a")
+        for other in (b, b[:, rng.permutation(3_000)])
     )
-    assert together.high - together.low < apart.differences[0].high - apart.differences[0].low
-    seeds_alone = compare_values(
-        pd.DataFrame({"a": a.mean(axis=1), "b": b.mean(axis=1)}), "test_accuracy", "a"
-    ).differences[0]
-    assert together.high - together.low > seeds_alone.high - seeds_alone.low
+    widths = [found["b"].high - found["b"].low for found in (seeds_alone, together, apart)]
+    assert widths == sorted(widths) and len(set(widths)) == 3

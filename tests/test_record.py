@@ -33,9 +33,14 @@ def finished(elsewhere):
     return train_run(SMALL, device="cpu", progress=False)
 
 
+@pytest.fixture
+def run(finished, tmp_path):
+    write_run(finished, tmp_path)
+    return read_run(SMALL, "cpu", arm="r4", folder=tmp_path)
+
+
 def as_trained(model):
-    """Return the model laid out in memory as in training: so its answers are the same to the last bit."""
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # so its answers are the same to the last bit
 
 
 def kept_network(run):
@@ -44,9 +49,7 @@ def kept_network(run):
     return as_trained(model)
 
 
-def test_a_run_survives_the_file(finished, tmp_path):
-    write_run(finished, tmp_path)
-    run = read_run(SMALL, "cpu", arm="r4", folder=tmp_path)
+def test_a_run_survives_the_file(run, tmp_path):
     assert run.experiment == SMALL and run.seed == 0 and run.arm == "r4" and run.device == "cpu"
     assert len(run.history["epoch"]) == 2 and run.metrics["epochs"] == 2
     assert run.metrics["parameters"] == 81_574
@@ -55,9 +58,7 @@ def test_a_run_survives_the_file(finished, tmp_path):
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == [f"{SMALL.key}.json"]
 
 
-def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_path):
-    write_run(finished, tmp_path)
-    run = read_run(SMALL, "cpu", folder=tmp_path)
+def test_the_figures_agree_with_one_another_and_with_scikit_learn(run):
     labels = load("digits").test.labels.numpy()
     guesses, confidence = run.predictions["test"]
     np.testing.assert_array_equal(run.confusion["test"], confusion_matrix(labels, guesses))
@@ -67,15 +68,10 @@ def test_the_figures_agree_with_one_another_and_with_scikit_learn(finished, tmp_
     np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
 
 
-def test_the_reliability_curve_is_scikit_learns_and_says_what_the_error_says(finished, tmp_path):
-    write_run(finished, tmp_path)
-    run = read_run(SMALL, "cpu", folder=tmp_path)
+def test_the_reliability_curve_is_scikit_learns_and_says_what_the_error_says(run):
     data, model = load("digits"), kept_network(run)
-    assert {split: sum(curve["count"]) for split, curve in run.calibration.items()} == {
-        "train": 256,
-        "validation": len(data.validation),
-        "test": len(data.test),
-    }
+    counts = {"train": 256, "validation": len(data.validation), "test": len(data.test)}
+    assert {split: sum(curve["count"]) for split, curve in run.calibration.items()} == counts
     confidence, guesses = predict(model, data.test, data.mean, data.std).softmax(1).max(1)
     right, confidence = (guesses == data.test.labels).numpy(), confidence.numpy()
     curve, filled = run.calibration["test"], np.array(run.calibration["test"]["count"]) > 0
@@ -129,9 +125,8 @@ def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(fin
 
 
 def test_missing_weights_are_named(finished):
-    other = Run(finished | {"key": "0" * 16})
     with pytest.raises(FileNotFoundError, match="0000"):
-        load_weights(other)
+        load_weights(Run(finished | {"key": "0" * 16}))
 
 
 def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
@@ -175,9 +170,7 @@ def test_a_record_under_another_name_is_refused(finished, tmp_path):
         read_run(SMALL.but(lr=0.5), "cpu", folder=tmp_path)
 
 
-def test_a_changed_model_makes_its_record_stale(finished, tmp_path, monkeypatch):
-    write_run(finished, tmp_path)
-    run = read_run(SMALL, "cpu", folder=tmp_path)
+def test_a_changed_model_makes_its_record_stale(run, monkeypatch):
     wider = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
     monkeypatch.setattr(run_module, "build", lambda *a, **k: wider)
     assert run.is_stale()
@@ -224,5 +217,3 @@ def test_snapshots_hold_the_weights_before_training_and_after_every_epoch(elsewh
         assert (logits.argmax(1) == data.validation.labels).float().mean().item() == pytest.approx(accuracy, abs=1e-5)
     with pytest.raises(FileNotFoundError, match="move the run's record away"):
         load_snapshot(run, 3)
-    with pytest.raises(ValueError, match="snapshots=1: choose True or False"):
-        SMALL.but(snapshots=1)

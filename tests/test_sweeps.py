@@ -28,10 +28,8 @@ def sweep(models=("r2",), rates=RATES) -> Runs:
     """Return three seeds of every rate and model, with accuracies that rise a point from run to run."""
     runs = synthetic_runs("R2")
     swept = [
-        changed_run(
-            run, f"{model} {lr}", {"validation_accuracy": 0.5 + 0.01 * (run.seed + i + 3 * j)}, lr=lr, model=model
-        )
-        for j, model in enumerate(models)
+        changed_run(run, f"{net} {lr}", {"validation_accuracy": 0.5 + 0.01 * (run.seed + i + 3 * j)}, lr=lr, model=net)
+        for j, net in enumerate(models)
         for i, lr in enumerate(rates)
         for run in runs
     ]
@@ -61,7 +59,7 @@ def overlapping(figure, texts):
 
 
 FIGURES = {
-    "sweep": lambda: plot_sweep(sweep(), "lr", published={1e-3: 55.0}),
+    "sweep": lambda: plot_sweep(sweep(), "lr"),
     "trade-off": lambda: plot_tradeoff(nine_arms()),
     "gap": lambda: plot_gap(synthetic_runs()),
     "reliability": lambda: plot_reliability(synthetic_runs()),
@@ -76,8 +74,8 @@ def test_a_figure_fits_the_line_and_has_the_same_bytes_each_time(name):
     assert style.png(first) == style.png(FIGURES[name]())
 
 
-def test_a_sweep_marks_every_seed_the_mean_its_interval_and_what_was_published():
-    ax = plot_sweep(sweep(), "lr", published={1e-3: 55.0}).axes[0]
+def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
+    ax = plot_sweep(sweep(), "lr").axes[0]
     assert ax.get_xscale() == "log" and list(ax.get_xticks()) == list(RATES)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
     np.testing.assert_allclose(
@@ -88,22 +86,18 @@ def test_a_sweep_marks_every_seed_the_mean_its_interval_and_what_was_published()
     half = stats.t.ppf(0.975, 2) / np.sqrt(3)  # three seeds a point apart: a standard deviation of one
     bar = ax.containers[0].lines[2][0].get_segments()[0]
     np.testing.assert_allclose(bar[:, 1], [51 - half, 51 + half])
-    (diamond,) = marked(ax, "D")
-    assert (diamond.get_xdata()[0], diamond.get_ydata()[0]) == (1e-3, 55.0)
     assert ax.get_ylabel() == "Validation accuracy (%)" and ax.get_xlabel() == "Learning rate"
 
 
 def test_values_within_a_factor_of_ten_stand_on_a_linear_axis():
-    assert plot_sweep(sweep(rates=(1e-3, 5e-3)), lambda e: 1000 * e.lr, label="Rate").axes[0].get_xscale() == "linear"
+    assert plot_sweep(sweep(rates=(1e-3, 5e-3)), "lr").axes[0].get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("how", ["diverged", "not a number"])
 def test_a_diverged_seed_is_a_cross_and_in_no_mean(how):
     first, *others = sweep()
-    content = (
-        {"diverged": "epoch 2"} if how == "diverged" else {"metrics": first.metrics | {"validation_accuracy": np.nan}}
-    )
-    figure = plot_sweep(Runs(sweep().study, [Run({**first.content, **content}, first.arm), *others]), "lr")
+    changed = {"diverged": {"diverged": "epoch 2"}, "not a number": {"metrics": {"validation_accuracy": np.nan}}}
+    figure = plot_sweep(Runs(sweep().study, [Run({**first.content, **changed[how]}, first.arm), *others]), "lr")
     ax = figure.axes[0]
     np.testing.assert_allclose(marked(ax, "o")[0].get_ydata(), [51, 52])
     (cross,) = marked(ax, "x")
@@ -117,23 +111,16 @@ def test_a_sweep_in_which_all_diverged_still_draws():
 
 
 def test_lines_are_named_at_their_ends_without_overlap():
-    figure = plot_sweep(sweep(("r2", "r4", "r0-final")), "lr", lines="model")
+    figure = plot_sweep(sweep(("r2", "r4", "r0-final")), "lr", lines=lambda e: e.model)
     texts = figure.axes[0].texts
     assert {text.get_text() for text in texts} == {"r2", "r4", "r0-final"}
     assert len({text.get_color() for text in texts}) == 3
     assert overlapping(figure, texts) == 0
 
 
-def test_a_sweep_says_what_is_wrong():
-    runs = sweep(("r2", "r4"))
+def test_two_arms_at_one_place_are_refused():
     with pytest.raises(ValueError, match="both stand at 0.0001"):
-        plot_sweep(runs, "lr")
-    with pytest.raises(ValueError, match="no choice 'learning_rate'"):
-        plot_sweep(runs, "learning_rate")
-    with pytest.raises(ValueError, match="'r2' where a number is needed"):
-        plot_sweep(runs, "model")
-    with pytest.raises(ValueError, match="give label="):
-        plot_sweep(runs, lambda experiment: experiment.lr)
+        plot_sweep(sweep(("r2", "r4")), "lr")
 
 
 def test_names_of_nine_networks_do_not_overlap_though_their_points_do():

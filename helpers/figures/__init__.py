@@ -1,20 +1,17 @@
-"""Runs as pictures and tables."""
+"""Runs as pictures and tables: each function returns a Figure or a DataFrame, and shows nothing by itself."""
 
-from helpers.figures.classes import plot_classwise, plot_confusion, plot_metric
-from helpers.figures.compare import plot_forest, plot_gap, plot_reliability, plot_sweep, plot_tradeoff
-from helpers.figures.curves import (
-    Reached,
-    first_reached,
-    plot_curves,
-    plot_progress,
-    reached_table,
-    steps_per_epoch,
-)
-from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery
-from helpers.figures.tables import (
+from helpers.figures.classes import classwise_table, plot_classwise, plot_confusion
+from helpers.figures.compare import (
     accuracy_table,
     arms_table,
-    classwise_table,
     comparison_table,
+    plot_forest,
+    plot_gap,
+    plot_metric,
+    plot_reliability,
+    plot_sweep,
+    plot_tradeoff,
     scales_table,
 )
+from helpers.figures.curves import first_reached, plot_curves, plot_progress, reached_table, steps_per_epoch
+from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery

@@ -1,28 +1,14 @@
-"""Figures of runs: class-wise accuracy, confusion, and the final figure of every seed.
+"""Single classes: how often each is recognised, and what it is mistaken for."""
 
-Each function returns a matplotlib Figure and shows nothing by itself; a notebook shows what a cell returns,
-and :func:`helpers.show.figure` shows it and keeps it for the report.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.record import (
-    Run,
-    Runs,
-    arm_mean_and_half,
-    arm_plus_minus,
-    mean_and_half,
-    metric_label,
-    published_for,
-    scale_and_digits,
-)
-from helpers.style import GREY, INK, PALE, arm_styles, class_colours, new_figure, styled
+from helpers.record import Run, Runs, mean_and_half, plus_minus
+from helpers.style import arm_styles, class_colours, new_figure, styled
 
 
 @styled
@@ -52,23 +38,27 @@ def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
     ax.grid(axis="y", which="minor", visible=True)
     ax.tick_params(axis="y", which="both", length=0)
     if n > 1:
-        _coloured_legend(figure, ax)
+        handles, labels = ax.get_legend_handles_labels()
+        place = {"loc": "outside upper left", "ncols": min(6, n), "handletextpad": 0.1, "columnspacing": 1.2}
+        for text, handle in zip(figure.legend(handles, labels, **place).get_texts(), handles, strict=True):
+            text.set_color(handle.get_color())
     return figure
 
 
-def _coloured_legend(figure: Figure, ax: Axes) -> None:
-    """Put the arms' names, in their colours, on one line above the axes (two, where there are many)."""
-    handles, labels = ax.get_legend_handles_labels()
-    legend = figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=min(6, len(labels)),
-        handletextpad=0.1,
-        columnspacing=1.2,
-    )
-    for text, handle in zip(legend.get_texts(), handles, strict=True):
-        text.set_color(handle.get_color())
+def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation")) -> pd.DataFrame:
+    """Return the accuracy of each class in percent: a row per class and one for all, columns (arm, split).
+
+    With a single split the columns are the arms alone. Intervals cover the seeds alone, not which pictures are in the
+    split.
+    """
+    table = {}
+    for arm, seeds in runs.by_arm().items():
+        for split in splits:
+            shares = 100 * np.array([run.classwise(split) for run in seeds])  # (seeds, classes)
+            overall = [100 * run.metrics[f"{split}_accuracy"] for run in seeds]
+            cells = [plus_minus(column, 1) for column in shares.T] + [plus_minus(overall, 1)]
+            table[(arm, split) if len(splits) > 1 else arm] = cells
+    return pd.DataFrame(table, index=[*runs[0].classes, "all classes"])
 
 
 @styled
@@ -110,41 +100,4 @@ def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
     ax.grid(False)
     ax.set(xlabel="Predicted class", ylabel="True class")
     ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    return figure
-
-
-@styled
-def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapping[str, str] | None = None) -> Figure:
-    """Return one final figure of every arm: a ring a seed, a bar for the mean's 95 % interval, and its value.
-
-    ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
-    the same name is marked with a diamond, with its own interval where the pictures that it stands on are known.
-    """
-    by_arm, (scale, _) = runs.by_arm(), scale_and_digits(metric)
-    styles = arm_styles(list(by_arm))
-    figure = new_figure(0.75 + 0.36 * len(styles))
-    ax = figure.subplots()
-    marked = False
-    for row, (arm, (colour, _)) in enumerate(styles.items()):
-        seeds = [scale * run.metrics[metric] for run in by_arm[arm]]
-        mean, half = arm_mean_and_half(by_arm[arm], metric)
-        ax.plot(seeds, np.full(len(seeds), row), "o", color=colour, mfc="white", ms=4.5, mew=0.9, alpha=0.9)
-        ax.plot([mean - half, mean + half], [row - 0.28] * 2, color=colour, lw=2.5, solid_capstyle="butt")
-        ax.plot([mean] * 2, [row - 0.42, row + 0.14], color=colour, lw=1.2)
-        text = arm_plus_minus(by_arm[arm], metric)
-        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
-        if mark := published and arm in published and published_for(published[arm], metric):
-            ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)
-            if ends := mark.interval():
-                ax.plot(ends, [row + 0.28] * 2, color=INK, lw=1)
-            marked = True
-    ax.plot([], [], "o", color=GREY, mfc="white", ms=4.5, label="one seed")
-    ax.plot([], [], color=GREY, lw=2.5, label="95 % interval of the mean")
-    if marked:
-        ax.plot([], [], "D", color=INK, ms=4, label="published")
-    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
-    ax.set_yticks(range(len(styles)), list(styles))
-    ax.set(xlabel=metric_label(metric), ylim=(len(styles) - 0.45, -0.6))
-    ax.grid(axis="y", color=PALE, lw=0.4)
-    ax.tick_params(axis="y", length=0)
     return figure

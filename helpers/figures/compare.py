@@ -1,29 +1,41 @@
-"""Arms beside each other: the forest of a verdict, a choice swept, what a network costs, the gap, reliability."""
+"""Arms beside each other, as figures and as tables of printable cells."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from helpers.figures.curves import label_ends, log_axis
 from helpers.record import (
+    MISSING,
     Run,
     Runs,
     Verdict,
     arm_mean_and_half,
+    arm_plus_minus,
     mean_and_half,
     metric_label,
     percent,
     plus_minus,
+    published_for,
     scale_and_digits,
+    seeds_text,
+    span,
 )
 from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, new_figure, styled
 from helpers.training import Experiment
+
+FINAL_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
+
+
+def _legend(figure: Figure, columns: int = 3, length: float = 1.2) -> None:
+    figure.legend(loc="outside upper left", ncols=columns, handletextpad=0.4, columnspacing=1.5, handlelength=length)
 
 
 @styled
@@ -68,7 +80,7 @@ def plot_forest(
     ax.plot([], [], "o-", color=GREY, mfc="white", ms=4.5, label="not separable")
     if published:
         ax.plot([], [], "D", color=INK, mfc="none", ms=5, label="published")
-    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.5, handlelength=1.8)
+    _legend(figure, length=1.8)
     ax.set_yticks(rows, names)
     beside = ax.secondary_yaxis("right")
     beside.set_yticks(rows, [text for text, _ in notes], fontsize=7)
@@ -85,101 +97,119 @@ def plot_forest(
     return figure
 
 
+@styled
+def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapping[str, str] | None = None) -> Figure:
+    """Return one final figure of every arm: a ring a seed, a bar for the mean's 95 % interval, and its value.
+
+    ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
+    the same name is marked with a diamond, with its own interval where the pictures that it stands on are known.
+    """
+    by_arm, (scale, _) = runs.by_arm(), scale_and_digits(metric)
+    styles = arm_styles(list(by_arm))
+    figure = new_figure(0.75 + 0.36 * len(styles))
+    ax = figure.subplots()
+    marked = False
+    for row, (arm, (colour, _)) in enumerate(styles.items()):
+        seeds = [scale * run.metrics[metric] for run in by_arm[arm]]
+        mean, half = arm_mean_and_half(by_arm[arm], metric)
+        ax.plot(seeds, np.full(len(seeds), row), "o", color=colour, mfc="white", ms=4.5, mew=0.9, alpha=0.9)
+        ax.plot([mean - half, mean + half], [row - 0.28] * 2, color=colour, lw=2.5, solid_capstyle="butt")
+        ax.plot([mean] * 2, [row - 0.42, row + 0.14], color=colour, lw=1.2)
+        text = arm_plus_minus(by_arm[arm], metric)
+        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
+        if mark := published and arm in published and published_for(published[arm], metric):
+            ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)
+            if ends := mark.interval():
+                ax.plot(ends, [row + 0.28] * 2, color=INK, lw=1)
+            marked = True
+    ax.plot([], [], "o", color=GREY, mfc="white", ms=4.5, label="one seed")
+    ax.plot([], [], color=GREY, lw=2.5, label="95 % interval of the mean")
+    if marked:
+        ax.plot([], [], "D", color=INK, ms=4, label="published")
+    _legend(figure)
+    ax.set_yticks(range(len(styles)), list(styles))
+    ax.set(xlabel=metric_label(metric), ylim=(len(styles) - 0.45, -0.6))
+    ax.grid(axis="y", color=PALE, lw=0.4)
+    ax.tick_params(axis="y", length=0)
+    return figure
+
+
 # More values than this are left to matplotlib's own ticks.
 MOST_TICKS = 8
 NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
-Choice = str | Callable[[Experiment], Any]
 
 
-def _chosen(choice: Choice, experiment: Experiment) -> Any:
-    """Return the value of a field by its name, or what a function makes of the experiment."""
-    if callable(choice):
-        return choice(experiment)
-    if choice not in (known := experiment.choices()):
-        raise ValueError(f"an experiment has no choice {choice!r}; it has: {', '.join(known)}")
-    return getattr(experiment, choice)
-
-
-def _places(runs: Runs, choice: Choice, lines: Choice | None) -> dict[str, dict[float, str]]:
+def _places(runs: Runs, choice: str, lines: Callable[[Experiment], str] | None) -> dict[str, dict[float, str]]:
     """Return line -> value on the x axis -> arm, values rising."""
     places: dict[str, dict[float, str]] = {}
     for arm, several in runs.by_arm().items():
-        x = _chosen(choice, several[0].experiment)
-        if isinstance(x, bool) or not isinstance(x, int | float | np.number) or not isfinite(x):
-            raise ValueError(f"arm {arm!r} has {x!r} where a number is needed; give choice=a function that returns one")
-        line = places.setdefault("" if lines is None else str(_chosen(lines, several[0].experiment)), {})
+        experiment = several[0].experiment
+        x, line = float(getattr(experiment, choice)), places.setdefault(lines(experiment) if lines else "", {})
         if x in line:
             raise ValueError(f"arms {line[x]!r} and {arm!r} both stand at {x:g}: tell them apart with lines=...")
-        line[float(x)] = arm
+        line[x] = arm
     return {name: dict(sorted(line.items())) for name, line in places.items()}
-
-
-def _broke_down(run: Run, metric: str) -> bool:
-    return run.collapsed or not isfinite(run.metrics[metric])
 
 
 @styled
 def plot_sweep(
-    runs: Runs,
-    choice: Choice,
-    metric: str = "validation_accuracy",
-    *,
-    lines: Choice | None = None,
-    published: Mapping[float, float] | None = None,
-    label: str | None = None,
+    runs: Runs, choice: str, metric: str = "validation_accuracy", *, lines: Callable[[Experiment], str] | None = None
 ) -> Figure:
     """Return a final figure against a numeric choice: a ring a seed, a line through means, 95 % intervals as bars.
 
-    ``choice`` is a field of the experiment or a function of it that returns a number, ``lines`` a field or a
-    function whose values split the arms into lines. ``published`` holds published numbers by value of the choice,
-    in the unit of the axis (percent for accuracies). The x axis is logarithmic where positive values span more than
-    a factor of 10. Runs that collapsed or diverged are crosses at the bottom and belong to no mean.
+    ``choice`` is a field of the experiment, and ``lines`` a function of it whose values split the arms into lines. The
+    x axis is logarithmic where positive values span more than a factor of 10. Runs that collapsed or diverged are
+    crosses at the bottom and belong to no mean.
 
     Raises:
-        ValueError: a value is no number, two arms fall on one place, or ``label`` is missing for a lambda.
+        ValueError: a value is no number, or two arms fall on one place.
     """
     runs.values(metric)  # refuses a figure that some runs lack
-    if label is None and callable(choice):
-        raise ValueError("choice is a function, which does not name the x axis: give label=..., with its unit")
-    places, by_arm, published = _places(runs, choice, lines), runs.by_arm(), published or {}
-    scale, _ = scale_and_digits(metric)
-    styles = arm_styles(list(places))
-    values = np.unique([*(x for line in places.values() for x in line), *published]).astype(float)
+
+    def lost(run: Run) -> bool:
+        return run.collapsed or not isfinite(run.metrics[metric])
+
+    places, by_arm, (scale, _) = _places(runs, choice, lines), runs.by_arm(), scale_and_digits(metric)
+    any_lost, styles = any(map(lost, runs)), arm_styles(list(places))
+    values = np.unique([x for line in places.values() for x in line])
     figure = new_figure(2.8)
     ax = figure.subplots()
     forward, back = _scale_x(ax, values)
-    ends, span = {}, np.ptp(forward(values)) or 1.0
+    ends, reach = {}, np.ptp(forward(values)) or 1.0
     for i, (name, line) in enumerate(places.items()):
         colour, dash = styles[name]
         # Beside each other, not over each other: a hair of the axis between lines.
-        xs = back(forward(np.array(list(line))) + (i - (len(places) - 1) / 2) * 0.012 * span)
+        xs = back(forward(np.array(list(line))) + (i - (len(places) - 1) / 2) * 0.012 * reach)
         figures = []
         for x, arm in zip(xs, line.values(), strict=True):
-            whole = [run for run in by_arm[arm] if not _broke_down(run, metric)]
+            whole = [run for run in by_arm[arm] if not lost(run)]
             kept = [scale * run.metrics[metric] for run in whole]
             ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
             figures.append(arm_mean_and_half(whole, metric))
-            if lost := len(by_arm[arm]) - len(kept):
-                _mark_diverged(ax, x, i, f"{lost} of {len(by_arm[arm])}", colour)
+            if len(kept) < (of := len(by_arm[arm])):
+                _mark_diverged(ax, x, i, f"{of - len(kept)} of {of}", colour)
         means, halves = np.array(figures).T
         ax.plot(xs, means, dash, color=colour)
         ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
         if np.isfinite(means).any():
             last = np.flatnonzero(np.isfinite(means))[-1]
             ends[name] = float(xs[last]), float(means[last])
-    ax.plot(list(published), list(published.values()), "D", color=INK, ms=4, zorder=4)
-    ax.set(xlabel=label or NAMES.get(choice, str(choice).replace("_", " ").capitalize()), ylabel=metric_label(metric))
+    ax.set(xlabel=NAMES.get(choice, choice), ylabel=metric_label(metric))
     ax.margins(y=0.1)
     if percent(metric):  # an interval may reach beyond, a share cannot
         low, high = ax.get_ylim()
         ax.set_ylim(max(low, 0), min(high, 100))
-    if any(_broke_down(run, metric) for run in runs):
+    if any_lost:
         low, high = ax.get_ylim()
         # Room for a row of crosses per line below everything that is drawn to scale.
         ax.set_ylim(low - (high - low) * 0.075 * len(places), high)
     if lines is not None:
         label_ends(ax, ends, {name: colour for name, (colour, _) in styles.items()})
-    _explain(figure, ax, bool(published), any(_broke_down(run, metric) for run in runs))
+    ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
+    ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
+    if any_lost:
+        ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="runs that collapsed")
+    _legend(figure, 4)
     return figure
 
 
@@ -190,8 +220,8 @@ def _scale_x(ax: Axes, values: np.ndarray) -> tuple[Callable, Callable]:
     if log:
         ax.set_xscale("log")
     if len(values) <= MOST_TICKS:
-        shown, last, span = [], -np.inf, np.ptp(forward(values)) or 1.0
-        for value, place in zip(values, forward(values) / span, strict=True):
+        shown, last, reach = [], -np.inf, np.ptp(forward(values)) or 1.0
+        for value, place in zip(values, forward(values) / reach, strict=True):
             fits = place - last >= 0.06
             shown.append(f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") if fits else "")
             last = place if fits else last
@@ -208,16 +238,6 @@ def _mark_diverged(ax: Axes, x: float, row: int, text: str, colour: str) -> None
     ax.annotate(
         text, (x, 0.035 + 0.07 * row), (4, 0), place, textcoords="offset points", va="center", fontsize=7, color=colour
     )
-
-
-def _explain(figure: Figure, ax: Axes, published: bool, diverged: bool) -> None:
-    ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
-    ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
-    if published:
-        ax.plot([], [], "D", color=INK, ms=4, label="published")
-    if diverged:
-        ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="runs that collapsed")
-    figure.legend(loc="outside upper left", ncols=4, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
 
 
 @styled
@@ -326,7 +346,7 @@ def plot_gap(runs: Runs) -> Figure:
         ax.errorbar(means, range(len(arms)), xerr=halves, fmt="none", ecolor=colour, elinewidth=2, alpha=0.45)
         ax.plot(means, range(len(arms)), "o", color=colour, mfc=face, ms=4.5, label=name)
     ax.plot([], [], color=GREY, lw=2, alpha=0.6, label="95 % interval of the mean")
-    figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.5, handlelength=1.2)
+    _legend(figure)
     ax.annotate("Gap", (1.02, 1.0), xycoords="axes fraction", va="bottom", fontweight="bold")
     ax.set_yticks(range(len(arms)), arms)
     ax.set(xlabel="Accuracy (%)", ylim=(len(arms) - 0.5, -0.5))
@@ -367,13 +387,7 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
         ax.plot([0, 100], [0, 100], color=GREY, lw=0.7, ls="--")
         ax.plot(sure, right, "o-", color=colour, ms=3)
         error = plus_minus(scale * errors[arm], digits)
-        ax.annotate(
-            f"calibration error\n{error}{' points' if scale == 100 else ''}",
-            (0.04, 0.96),
-            xycoords="axes fraction",
-            va="top",
-            fontsize=7,
-        )
+        ax.annotate(f"calibration error\n{error} points", (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
         ax.set_title(arm, color=colour)
         ax.set_box_aspect(1)
         ax.tick_params(labelbottom=True)
@@ -383,3 +397,66 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
     figure.supxlabel(f"Confidence (%), {split} images; bars: share of predictions (%)", fontsize=8)
     figure.supylabel("Right (%)", fontsize=8)
     return figure
+
+
+def comparison_table(
+    runs: Runs, published: Mapping[str, str], metrics: Sequence[str] = ("test_accuracy",)
+) -> pd.DataFrame:
+    """Return, per arm, our mean ± half-width of its 95 % interval over n seeds beside the published figure.
+
+    ``published`` names, per arm, the published net or setting, such as "R2/kernels/3-3-3". Where the number of
+    pictures is known on which a published accuracy stands, its own 95 % interval follows: "64.57 [60.7, 68.2]".
+    """
+    rows = {}
+    for arm, seeds in runs.by_arm().items():
+        row: dict[tuple[str, str], str] = {("", "seeds"): seeds_text(seeds)}
+        for metric in metrics:
+            theirs = published_for(published[arm], metric) if arm in published else None
+            row[metric_label(metric), "ours"] = arm_plus_minus(seeds, metric)
+            row[metric_label(metric), "published"] = theirs.with_interval if theirs else MISSING
+        rows[arm] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return final figures of each arm, mean ± half-width of the 95 % interval; by default all accuracies."""
+    metrics = metrics or [m for m in FINAL_ACCURACIES if all(m in run.metrics for run in runs)]
+    by_arm = runs.by_arm()
+    columns = {"seeds": [seeds_text(seeds) for seeds in by_arm.values()]}
+    for metric in metrics:
+        columns[metric_label(metric)] = [arm_plus_minus(seeds, metric) for seeds in by_arm.values()]
+    return pd.DataFrame(columns, index=runs.arms)
+
+
+def arms_table(runs: Runs) -> pd.DataFrame:
+    """Return what each arm cost, from the record: parameters, epochs trained and kept, time per epoch."""
+    rows = {}
+    for arm, seeds in runs.by_arm().items():
+        last, best = ([run.metrics[name] for run in seeds] for name in ("epochs", "best_epoch"))
+        rows[arm] = {
+            "parameters": f"{seeds[0].metrics['parameters']:,}",
+            "epochs": span(last),
+            "weights of epoch": span(best),
+            "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
+    """Return at which scale each question was asked: a row per question, from its runs.
+
+    Where arms differ in a choice, the lowest and the highest value stand there.
+    """
+    rows = {}
+    for question, runs in questions.items():
+        experiments = [run.experiment for run in runs]
+        rows[question] = {
+            "network": ", ".join(dict.fromkeys(experiment.model for experiment in experiments)),
+            # Every training picture stands once in the confusion matrix, whichever part of the split was used.
+            "training pictures": span(int(run.confusion["train"].sum()) for run in runs),
+            "batch size": span(experiment.batch_size for experiment in experiments),
+            "learning rate": span(experiment.lr for experiment in experiments),
+            "epochs": span(run.metrics["epochs"] for run in runs),
+            "seeds": str(len(runs.seeds)),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

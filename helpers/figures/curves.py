@@ -72,32 +72,23 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     return result
 
 
-def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
-    """Write each line's name to the right of the axes, near the height of its end, no two over each other."""
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float] | None], colours: Mapping[str, str]) -> None:
+    """Write each line's name to the right of the axes, near the height of its end if it has one, no two overlapping."""
+    ends = {name: end for name, end in ends.items() if end}
     if not ends:
         return
     low, high = ax.get_ylim()
     inches = ax.figure.get_figheight() / ax.get_subplotspec().get_gridspec().nrows * 0.72
     heights = spread([y for _, y in ends.values()], (high - low) * 9.5 / 72 / inches, low, high)
     for (name, end), height in zip(ends.items(), heights, strict=True):
-        leader = {
-            "arrowstyle": "-",
-            "color": colours[name],
-            "lw": 0.5,
-            "alpha": 0.5,
-            "shrinkA": 1,
-            "shrinkB": 2,
-        }
-        ax.annotate(
-            name,
-            end,
-            (1.03, (height - low) / (high - low)),
-            textcoords="axes fraction",
-            color=colours[name],
-            va="center",
-            arrowprops=leader,
-            annotation_clip=False,
-        )
+        colour = colours[name]
+        leader = {"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 2}
+        place = {"xytext": (1.03, (height - low) / (high - low)), "textcoords": "axes fraction", "va": "center"}
+        ax.annotate(name, end, **place, color=colour, arrowprops=leader, annotation_clip=False)
+
+
+def _epoch_axis(ax: Axes) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
 
 
 def log_axis(ax: Axes) -> None:
@@ -110,11 +101,9 @@ def log_axis(ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _finish_curves(axes: Sequence[Axes], tops: Sequence[float]) -> None:
-    """Give loss axes one range: from zero to the highest smooth value, whatever single batches did."""
-    finite = [top for top in tops if np.isfinite(top)]
-    for ax in axes:
-        ax.set_ylim(0, 1.05 * max(finite, default=1.0))
+def _finish_loss(ax: Axes, tops: Sequence[float]) -> None:
+    """End the axis at the highest smooth value, whatever single batches did."""
+    ax.set_ylim(0, 1.05 * max((top for top in tops if np.isfinite(top)), default=1.0))
 
 
 @styled
@@ -146,16 +135,14 @@ def _one_arm(runs: Sequence[Run]) -> Figure:
     end, top = _draw_training_loss(loss, runs, *names["training"])
     validation = per_epoch(runs, "validation_loss")
     ends = {"training": end, "validation": draw_seeds(loss, validation, *names["validation"])}
-    _finish_curves([loss], [top, validation.max().max()])
-    label_ends(loss, {name: end for name, end in ends.items() if end}, colours)
-    ends = {
-        "training": draw_seeds(accuracy, per_epoch(runs, "train_accuracy"), *names["training"]),
-        "validation": draw_seeds(accuracy, per_epoch(runs, "validation_accuracy"), *names["validation"]),
-    }
-    label_ends(accuracy, {name: end for name, end in ends.items() if end}, colours)
+    _finish_loss(loss, [top, validation.max().max()])
+    label_ends(loss, ends, colours)
+    metrics = {"training": "train_accuracy", "validation": "validation_accuracy"}
+    ends = {name: draw_seeds(accuracy, per_epoch(runs, metric), *names[name]) for name, metric in metrics.items()}
+    label_ends(accuracy, ends, colours)
     for ax, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
         ax.set(xlabel="Epoch", ylabel=label, xlim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+        _epoch_axis(ax)
     return figure
 
 
@@ -172,14 +159,14 @@ def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
         draw_seeds(axes[1, 0], per_epoch(runs, "train_accuracy"), *styles[arm])
         accuracy_ends[arm] = draw_seeds(axes[1, 1], per_epoch(runs, "validation_accuracy"), *styles[arm])
         tops += [top, validation.max().max()]
-    _finish_curves(axes[0], tops)
+    _finish_loss(axes[0, 0], tops)  # its row shares the axis
     axes[0, 0].set(title="Training", ylabel="Loss", xlim=(0, None))
     axes[0, 1].set(title="Validation")
     axes[1, 0].set(xlabel="Epoch", ylabel="Accuracy (%)")
     axes[1, 1].set(xlabel="Epoch")
-    axes[1, 1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
-    for ax, ends in ((axes[0, 1], loss_ends), (axes[1, 1], accuracy_ends)):
-        label_ends(ax, {arm: end for arm, end in ends.items() if end}, colours)
+    _epoch_axis(axes[1, 1])
+    label_ends(axes[0, 1], loss_ends, colours)
+    label_ends(axes[1, 1], accuracy_ends, colours)
     return figure
 
 
@@ -210,12 +197,10 @@ def plot_progress(
     logarithmic axes, seconds as the mean over seeds of the training time until then.
 
     Raises:
-        ValueError: ``against`` is empty or has an unknown entry, or no epoch has such a figure.
+        ValueError: ``against`` has an unknown entry, or no epoch has such a figure.
     """
     if unknown := [name for name in against if name not in AGAINST]:
         raise ValueError(f"against={unknown[0]!r} is unknown; choose among: {', '.join(AGAINST)}")
-    if not against:
-        raise ValueError(f"against is empty; choose among: {', '.join(AGAINST)}")
     by_arm = runs.by_arm()
     _check_history(runs, metric)
     figure = new_figure(2.6)
@@ -230,7 +215,7 @@ def plot_progress(
         ax.set_xlabel(AGAINST[name])
         if name == "epochs":
             ax.set_xlim(0, None)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+            _epoch_axis(ax)
         else:
             log_axis(ax)
     axes[0].set_ylabel(metric_label(metric))

@@ -257,8 +257,8 @@ def _pairs(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] |
 
 
 def moderated(values: pd.DataFrame) -> np.ndarray:
-    """Return the moderated variance of each column of ``values`` (seeds, arms), whose NaN are left out."""
-    free = np.maximum(values.notna().sum().to_numpy() - 1, 0)
+    """Return the moderated variance of each column of ``values`` (seeds, arms): one value or more, NaN left out."""
+    free = values.notna().sum().to_numpy() - 1
     return moderate(values.var(ddof=1).fillna(0).to_numpy()[None], free)[0]
 
 

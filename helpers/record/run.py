@@ -27,8 +27,10 @@ DEVICES = ("cuda", "cpu")
 class Run:
     """An experiment's record. Accuracies are fractions, losses means over images, times seconds.
 
-    ``history`` holds one value per epoch, ``iterations`` the loss per step as means over blocks, ``metrics`` the
-    figures of the final weights without augmentation, ``confusion`` a (K, K) array per split (rows: true class).
+    ``history`` holds one value per epoch, ``iterations`` the loss per ``step`` as means over blocks, ``metrics`` the
+    figures of the final weights without augmentation, ``classes`` the names of the classes in the order of their
+    numbers, ``provenance`` data, machine, versions, commit and date, ``structure`` the layers as
+    :func:`helpers.models.layer_table` saw them, ``diverged`` where and why training broke down, or None.
     """
 
     content: Mapping[str, Any]
@@ -39,50 +41,16 @@ class Run:
         """Return the choices that this run followed."""
         return Experiment(**self.content["experiment"])
 
-    @property
-    def seed(self) -> int:
-        """Return the seed of order, augmentation and initialisation."""
-        return self.content["experiment"]["seed"]
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Return the values per epoch."""
-        return self.content["history"]
-
-    @property
-    def iterations(self) -> dict[str, list[float]]:
-        """Return ``step`` and ``loss``: the training loss per step, as means over equal blocks."""
-        return self.content["iterations"]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Return the final figures."""
-        return self.content["metrics"]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes, in the order of their numbers."""
-        return tuple(self.content["classes"])
-
-    @property
-    def device(self) -> str:
-        """Return "cpu" or "cuda": runs of different kinds are never compared."""
-        return self.content["provenance"]["device"]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Return where the run comes from: data, machine, versions, commit, date."""
-        return self.content["provenance"]
-
-    @property
-    def structure(self) -> list[dict[str, Any]]:
-        """Return the layers of the trained network, as :func:`helpers.models.layer_table` saw them."""
-        return self.content["structure"]
-
-    @property
-    def diverged(self) -> str | None:
-        """Return where and why training broke down, or None."""
-        return self.content["diverged"]
+    # What stands in the record as it is.
+    seed = property(lambda self: self.content["experiment"]["seed"])
+    history = property(lambda self: self.content["history"])
+    iterations = property(lambda self: self.content["iterations"])
+    metrics = property(lambda self: self.content["metrics"])
+    classes = property(lambda self: tuple(self.content["classes"]))
+    device = property(lambda self: self.content["provenance"]["device"])  # "cpu" or "cuda"
+    provenance = property(lambda self: self.content["provenance"])
+    structure = property(lambda self: self.content["structure"])
+    diverged = property(lambda self: self.content["diverged"])
 
     @property
     def confusion(self) -> dict[str, np.ndarray]:
@@ -97,9 +65,9 @@ class Run:
             ValueError: the run was recorded before these curves were kept.
         """
         if "calibration" not in self.content:
-            name, what = f"{self.content['key']}.json", f"{self.arm or self.experiment.model}, seed {self.seed}"
+            name = f"{self.content['key']}.json ({self.arm or self.experiment.model}, seed {self.seed})"
             raise ValueError(
-                f"the record {name} ({what}) is older than reliability curves: move it away, and it is trained again"
+                f"the record {name} is older than reliability curves: move it away, and it is trained again"
             )
         return self.content["calibration"]
 
