@@ -96,7 +96,7 @@ def test_choices_become_parts():
         ({"schedule": "OneCycleLR"}, "wants schedule_options={'cycle_momentum': False} here, got {}"),
         ({"augmentation": "rotate:30"}, "has no augmentation 'rotate'; choose one of: crop, hflip"),
         ({"precision": "bf16"}, "wants precision='fp32' here, got 'bf16'"),
-        ({"loss": "MSELoss"}, "wants loss='CrossEntropyLoss' here, got 'MSELoss'"),
+        ({"loss": "KLDivLoss"}, "wants loss='CrossEntropyLoss' here, got 'KLDivLoss'"),
         ({"optimizer_options": {"nesterov": True}}, "SGD does not take these options: .*nesterov"),
     ],
 )

@@ -1,0 +1,30 @@
+"""What a notebook teaches, taken from its cells, so that a test can hold it to an oracle."""
+
+import ast
+from types import ModuleType
+
+from contracts import tags
+
+from course.notebooks import all_notebooks, code_cells, read
+
+
+def taught(notebook: str, *names: str) -> ModuleType:
+    """Return a module with the imports of a notebook and its functions and constants called ``names``; no more is run.
+
+    Raises:
+        LookupError: the notebook defines no such name at the top level of a cell.
+    """
+    (path,) = (path for path in all_notebooks() if path.name.startswith(f"{notebook}_"))
+    module, left = ModuleType(path.stem), set(names)
+    for _, cell in code_cells(read(path)):
+        if "setup" in tags(cell):
+            continue
+        for node in ast.parse(cell.source).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node]
+            defined = {getattr(target, "name", getattr(target, "id", None)) for target in targets} & set(names)
+            if "imports" in tags(cell) or defined:
+                exec(compile(ast.Module([node], []), path.name, "exec"), vars(module))
+                left -= defined
+    if left:
+        raise LookupError(f"{path.name} defines no {', '.join(sorted(left))}")
+    return module
