@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from taught import taught
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -169,6 +170,13 @@ def test_a_residual_block_adds_its_body_to_its_input():
     before = image.clone()
     torch.testing.assert_close(Residual(body)(image), by_hand)
     assert torch.equal(image, before)
+
+
+def test_notebook_04_writes_the_residual_block_out():
+    theirs, images = seeded("r2", blocks="residual").block2, torch.randn(4, 64, 8, 8)
+    ours = taught("04", "Residual", "stack").stack(1, batch_norm=True, residual=True, width=64)[1]
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    torch.testing.assert_close(ours(images), theirs(images))
 
 
 def test_plain_and_residual_blocks_differ_in_the_sum_alone():

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from taught import taught
 from torch import nn
 
 from helpers.data import load
 from helpers.models import build
-from helpers.training import Experiment, Muon, as_matrix
+from helpers.training import Experiment, Muon, Trainer
 from helpers.training.loop import fit
+from helpers.training.parts import as_matrix
 
 SMALL = Experiment(
     dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3
@@ -70,8 +72,6 @@ def test_it_learns_and_follows_a_schedule():
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
-    from helpers.training import Trainer
-
     path, data = tmp_path / "state.pt", load("digits")
     whole = fit(SMALL, data, device="cpu", progress=False)
     epoch = Trainer.epoch
@@ -98,6 +98,14 @@ def test_frozen_weights_are_left_alone_and_one_matrix_is_adamws():
     assert [len(group["params"]) for group in Muon([nn.Parameter(torch.ones(2, 2))]).param_groups] == [1]
 
 
-def test_unknown_options_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="Muon takes no option 'betas'.*momentum.*nesterov"):
-        Experiment(optimizer="Muon", optimizer_options={"betas": (0.9, 0.9)})
+def test_notebook_10_writes_the_step_out(monkeypatch):
+    monkeypatch.setattr(torch, "bfloat16", torch.float64)  # in which PyTorch's Muon would work
+    shown, memory = taught("10", "orthogonalised", "muon"), {}
+    model = net().double()
+    ours, optimizer = as_matrix(model[0].weight.detach()).numpy().copy(), Muon(model.parameters(), 0.02)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.randn(16, 3, 5, 5).double()), torch.arange(16) % 4).backward()
+        ours -= shown.muon(as_matrix(model[0].weight.grad).numpy(), memory, 0.02)
+        optimizer.step()
+    torch.testing.assert_close(as_matrix(model[0].weight.detach()), torch.from_numpy(ours), rtol=0, atol=1e-12)

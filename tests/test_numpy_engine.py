@@ -75,6 +75,7 @@ def test_choices_become_parts():
         ({"schedule": "OneCycleLR"}, "wants schedule_options={'cycle_momentum': False} here, got {}"),
         ({"augmentation": "crop:4 hflip:0.5"}, "has no augmentation 'crop:4 hflip:0.5'; choose"),
         ({"precision": "bf16"}, "wants precision='fp32' here, got 'bf16'"),
+        ({"loss": "KLDivLoss"}, "wants loss='CrossEntropyLoss' here, got 'KLDivLoss'"),
         ({"optimizer_options": {"nesterov": True}}, "SGD does not take these options: .*nesterov"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from helpers.models import build
-from helpers.training import RoundedProducts, products
+from helpers.training.loop import RoundedProducts, products
 
 
 def outputs_and_gradients(model, images, *contexts):

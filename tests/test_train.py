@@ -11,22 +11,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from taught import taught
 from torch import nn
 
 from helpers.data import Split, channel_statistics, load
 from helpers.models import build, structure_hash
-from helpers.training import (
-    LOSSES,
-    WEIGHTED_LOSSES,
-    Experiment,
-    Trainer,
-    checkpoint,
-    criterion,
-    normalise,
-    predict,
-    training_split,
-)
+from helpers.training import Experiment, Trainer, criterion, loop, normalise, predict, training_split
 from helpers.training.loop import fit
+from helpers.training.parts import LOSSES
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
 
@@ -46,19 +38,22 @@ def data(monkeypatch):
     torch.set_default_dtype(default)
 
 
-def plain_loop(experiment, data, optimizer_class, epochs):
-    """Return the losses of the loop that a textbook would write, given the same initial weights and order."""
+def plain_loop(experiment, data, epochs):
+    """Return the losses of the loop that a textbook would write, given the same initial weights, order and shares."""
     torch.manual_seed(experiment.seed)
     model = build(experiment.model, classes=len(data.classes))
-    optimizer = optimizer_class(model.parameters(), lr=experiment.lr)
-    split, losses = training_split(experiment, data), []
+    optimizer = getattr(torch.optim, experiment.optimizer)(model.parameters(), lr=experiment.lr)
+    split, losses, a = training_split(experiment, data), [], experiment.mixup
+    pictures = (split.images / 255.0 - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
+    targets = nn.functional.one_hot(split.labels, 10).float()
     for epoch in range(1, epochs + 1):
-        seed = int(np.random.SeedSequence([experiment.seed, epoch]).generate_state(1)[0])
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-        for batch in order.split(experiment.batch_size):
-            images = split.images[batch] / 255.0
-            images = (images - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
-            loss = nn.functional.cross_entropy(model(images), split.labels[batch])
+        states = [int(state) for state in np.random.SeedSequence([experiment.seed, epoch]).generate_state(4)]
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(states[0]))
+        draws = np.random.default_rng(states[3])
+        shares = draws.beta(a, a, 4).tolist() if a else [1.0] * 4
+        for share, batch in zip(shares, order.split(experiment.batch_size), strict=True):
+            x, y = ((share * t[batch] + (1 - share) * t[batch].flip(0)) for t in (pictures, targets))
+            loss = nn.functional.cross_entropy(model(x), y)  # linear in its targets
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -66,13 +61,33 @@ def plain_loop(experiment, data, optimizer_class, epochs):
     return losses
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adagrad"])
-def test_the_losses_are_those_of_a_plain_loop(name, data):
-    experiment = SMALL.but(optimizer=name, lr=1e-4 if name == "RMSprop" else 0.01)
+@pytest.mark.parametrize(
+    ("name", "lr", "mixup"),
+    [("SGD", 0.01, 0), ("Adam", 0.01, 0), ("RMSprop", 1e-4, 0), ("Adagrad", 0.01, 0), ("SGD", 0.05, 0.3)],
+)
+def test_the_losses_are_those_of_a_plain_loop(name, lr, mixup, data):
+    experiment = SMALL.but(optimizer=name, lr=lr, mixup=mixup)
     fitted = fit(experiment, data, device="cpu", progress=False)
     # Rounding of 1e-16, times the roots of the numbers in a sum and of the steps, with room for Adam's division.
-    assert fitted.losses == pytest.approx(plain_loop(experiment, data, getattr(torch.optim, name), 2), rel=1e-10)
+    assert fitted.losses == pytest.approx(plain_loop(experiment, data, 2), rel=1e-10)
     assert len(fitted.losses) == 2 * 4
+
+
+def test_notebook_03_writes_network_and_training_out(data):
+    experiment = SMALL.but(model="r2", model_options={"dropout": 0.0})
+    shown = taught("03", "convolution", "printed_network", "train")
+    network = shown.printed_network()
+    torch.manual_seed(experiment.seed)
+    first = build("r2", dropout=0.0).state_dict()
+    network.load_state_dict(dict(zip(network.state_dict(), first.values(), strict=True)))
+    split = training_split(experiment, data)
+    images = (split.images / 255.0 - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
+    seeds = [int(np.random.SeedSequence([experiment.seed, epoch]).generate_state(1)[0]) for epoch in (1, 2)]
+    orders = [torch.randperm(256, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    fitted = fit(experiment, data, device="cpu", progress=False)
+    assert fitted.losses == pytest.approx(shown.train(network, images, split.labels, orders, lr=0.05), rel=1e-10)
+    for ours, theirs in zip(network.state_dict().values(), fitted.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_normalised_images_have_mean_zero_and_deviation_one_in_every_channel():
@@ -148,8 +163,9 @@ def test_early_stopping_keeps_the_best_weights():
     assert (guesses == data.validation.labels).float().mean().item() == pytest.approx(max(accuracies))
 
 
-def test_divergence_ends_the_run_and_says_where():
-    fitted = fit(SMALL.but(lr=1e30), load("digits"), device="cpu", progress=False)
+@pytest.mark.parametrize("averaging", [0, 0.9])
+def test_divergence_ends_the_run_and_says_where(averaging):
+    fitted = fit(SMALL.but(lr=1e30, averaging=averaging), load("digits"), device="cpu", progress=False)
     assert "epoch 1" in fitted.diverged and "step" in fitted.diverged
 
 
@@ -168,16 +184,8 @@ def test_compiled_training_gives_the_same_losses():
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-3)
 
 
-KILLED = SMALL.but(
-    model="r2",
-    train_size=512,
-    batch_size=32,
-    epochs=5,
-    optimizer="Adam",
-    lr=1e-3,
-    patience=9,
-    augmentation="crop:4",
-)
+CHOSEN = {"train_size": 512, "batch_size": 32, "epochs": 5, "optimizer": "Adam", "lr": 1e-3, "patience": 9}
+KILLED = SMALL.but(model="r2", augmentation="crop:4", **CHOSEN)
 
 
 def train_with_checkpoints(path, result):
@@ -226,24 +234,34 @@ def same_run(one, other):
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(tmp_path, capsys):
+@pytest.mark.parametrize("other", [b"half a check", None])
+def test_a_checkpoint_that_is_damaged_or_of_another_structure_is_set_aside(tmp_path, capsys, other):
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"half a check")
+    fit(SMALL.but(epochs=1, model="r1"), load("digits"), device="cpu", checkpoint_path=path, progress=False)
+    if other:
+        path.write_bytes(other)
+    before = path.read_bytes()
     fitted = fit(SMALL, load("digits"), device="cpu", checkpoint_path=path, progress=False)
     assert len(fitted.history["epoch"]) == 2
-    assert [p.read_bytes() for p in tmp_path.glob("*.aside-*")] == [b"half a check"]
-    assert "kept as" in capsys.readouterr().err
-
-
-def test_a_checkpoint_of_another_structure_is_set_aside(tmp_path, capsys):
-    path = tmp_path / "checkpoint.pt"
-    fit(SMALL, load("digits"), device="cpu", checkpoint_path=path, progress=False)
-    fit(SMALL.but(model="r1"), load("digits"), device="cpu", checkpoint_path=path, progress=False)
-    assert "another structure" in capsys.readouterr().err
-    assert torch.load(path, weights_only=True)["structure"] == structure_hash(build("r1"))
+    assert [p.read_bytes() for p in tmp_path.glob("*.aside-*")] == [before]
+    message = capsys.readouterr().err
+    assert "kept as" in message and ("another structure" in message) == (other is None)
+    assert torch.load(path, weights_only=True)["structure"] == structure_hash(build("r4"))
 
 
 # Averaged weights
+
+
+def watched(monkeypatch):
+    """Return a list that the pictures and labels of every step are put into, as training goes on."""
+    seen, step = [], Trainer._step
+
+    def watch(self, images, labels, share):
+        seen.append((images.clone(), labels.clone()))
+        return step(self, images, labels, share)
+
+    monkeypatch.setattr(Trainer, "_step", watch)
+    return seen
 
 
 def every_step(monkeypatch):
@@ -305,17 +323,17 @@ class Killed(Exception):
 def test_an_averaging_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, patience):
     data, experiment = load("digits"), SMALL.but(averaging=0.9, epochs=4, patience=patience, optimizer="Adam", lr=0.01)
     whole = fit(experiment, data, device="cpu", progress=False)
-    path, save = tmp_path / "checkpoint.pt", checkpoint.save
+    path, save = tmp_path / "checkpoint.pt", loop.save_checkpoint
 
     def save_and_die(path, state):
         save(path, state)
         raise Killed
 
-    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
     for _ in range(3):
         with pytest.raises(Killed):
             fit(experiment, data, device="cpu", checkpoint_path=path, progress=False)
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
     resumed = fit(experiment, data, device="cpu", checkpoint_path=path, progress=False)
     assert resumed.losses == whole.losses and resumed.best_epoch == whole.best_epoch
     assert resumed.history.keys() == whole.history.keys()
@@ -342,64 +360,21 @@ def test_patience_judges_the_average(monkeypatch):
     assert not torch.equal(result["conv1.weight"], averages[3]["conv1.weight"])
 
 
-def test_divergence_ends_an_averaging_run_too():
-    fitted = fit(SMALL.but(lr=1e30, averaging=0.9), load("digits"), device="cpu", progress=False)
-    assert "epoch 1" in fitted.diverged
-
-
-def test_mixup_is_a_textbooks_loop_on_mixed_pictures_and_labels(data):
-    experiment = SMALL.but(mixup=0.3, epochs=1)
-    torch.manual_seed(experiment.seed)
-    model = build(experiment.model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=experiment.lr)
-    split, losses = training_split(experiment, data), []
-    states = np.random.SeedSequence([experiment.seed, 1]).generate_state(4)
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(int(states[0])))
-    shares = np.random.default_rng(int(states[3])).beta(0.3, 0.3, 4)
-    for share, batch in zip(shares.tolist(), order.split(64), strict=True):
-        pictures = (split.images[batch] / 255.0 - data.mean.view(3, 1, 1)) / data.std.view(3, 1, 1)
-        labels = nn.functional.one_hot(split.labels[batch], 10).float()
-        mixed = share * pictures + (1 - share) * pictures.flip(0)
-        targets = share * labels + (1 - share) * labels.flip(0)
-        loss = nn.functional.cross_entropy(model(mixed), targets)  # cross entropy is linear in its targets
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    fitted = fit(experiment, data, device="cpu", progress=False)
-    assert fitted.losses == pytest.approx(losses, rel=1e-10)
-    assert 0 < shares.min() < 0.2 or shares.max() > 0.8  # Beta(0.3, 0.3) favours nearly pure pictures
-
-
 def test_mixup_leaves_order_and_augmentation_as_they_are(monkeypatch):
-    seen = {}
+    seen = watched(monkeypatch)
     for mixup in (0.0, 0.3):
-        step = Trainer._step
-
-        def watch(self, images, labels, share, step=step, mixup=mixup):
-            seen.setdefault(mixup, []).append((images.clone(), labels.clone()))
-            return step(self, images, labels, share)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_step", watch)
-            fit(SMALL.but(mixup=mixup, augmentation="crop:2", epochs=1), load("digits"), device="cpu", progress=False)
-    for (images, labels), (others, same) in zip(seen[0.0], seen[0.3], strict=True):
+        fit(SMALL.but(mixup=mixup, augmentation="crop:2", epochs=1), load("digits"), device="cpu", progress=False)
+    for (images, labels), (others, same) in zip(seen[:4], seen[4:], strict=True):
         assert torch.equal(images, others) and torch.equal(labels, same)
 
 
 def test_an_alternating_flip_shows_each_picture_from_both_sides_in_turn(monkeypatch):
-    experiment, data, seen = SMALL.but(augmentation="altflip", epochs=3, batch_size=256), load("digits"), []
-    step = Trainer._step
-
-    def watch(self, images, labels, share):
-        seen.append(images.clone())
-        return step(self, images, labels, share)
-
-    monkeypatch.setattr(Trainer, "_step", watch)
+    experiment, data = SMALL.but(augmentation="altflip", epochs=3, batch_size=256), load("digits")
+    seen = watched(monkeypatch)
     fit(experiment, data, device="cpu", progress=False)
     pictures = training_split(experiment, data).images
     mirrored = []
-    for number, images in enumerate(seen, start=1):
+    for number, (images, _) in enumerate(seen, start=1):
         seed = int(np.random.SeedSequence([experiment.seed, number]).generate_state(1)[0])
         order = torch.randperm(256, generator=torch.Generator().manual_seed(seed))
         back = torch.empty_like(images)
@@ -413,24 +388,17 @@ def test_an_alternating_flip_shows_each_picture_from_both_sides_in_turn(monkeypa
     assert 0.35 < mirrored[0].float().mean() < 0.65
 
 
-@pytest.mark.parametrize("loss", WEIGHTED_LOSSES)
-def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from(loss):
+def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from():
     torch.manual_seed(0)
     labels = torch.tensor([0] * 6 + [1] * 3 + [2])
     learned = Split(torch.zeros(10, 3, 1, 1, dtype=torch.uint8), labels, torch.arange(10))
     weights = torch.tensor(compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())).float()
     logits, wanted = torch.randn(7, 3), torch.tensor([0, 1, 2, 2, 1, 0, 0])
-    balanced = criterion(Experiment(loss=loss, class_weights="balanced"), 3, learned)
-    scores = logits.log_softmax(1) if loss == "NLLLoss" else logits
-    reference = getattr(nn, loss)(weight=weights)(scores, wanted)
-    plain = criterion(Experiment(loss=loss), 3, learned)(logits, wanted)
+    balanced = criterion(Experiment(class_weights="balanced"), 3, learned)
+    reference = nn.functional.cross_entropy(logits, wanted, weights)
+    plain = criterion(Experiment(), 3, learned)(logits, wanted)
     torch.testing.assert_close(balanced(logits, wanted), reference)
     assert not torch.isclose(plain, reference)
-
-
-def test_class_weights_without_images_are_refused():
-    with pytest.raises(ValueError, match="needs the images"):
-        criterion(Experiment(class_weights="balanced"), 3)
 
 
 @pytest.mark.parametrize(

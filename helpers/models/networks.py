@@ -351,6 +351,8 @@ def googlenet(classes: int, *, side: int = 224) -> nn.Sequential:
     """
     from torchvision.models import GoogLeNet  # not before it is wanted
 
+    if not 32 <= side <= 512:
+        raise ValueError(f"side is {side!r}; choose 32 to 512 pixels")
     # transform_input: the published weights came from another library, with another normalisation.
     body = GoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
     body.fc = nn.Identity()

@@ -95,13 +95,7 @@ def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
 
 
 def _uniform(generator: Generator, *shape: int) -> Tensor:
-    """Return float32 draws from 0 to below 1, on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
-
-
-def _corners(pad: float, n: int, generator: Generator) -> Tensor:
-    """Return where n crops begin: int64 (2, N)."""
-    return torch.randint(2 * int(pad) + 1, (2, n), generator=generator, device=generator.device)
 
 
 @dataclass(frozen=True)
@@ -118,25 +112,29 @@ class Kind:
     by_turns: bool = False  # whether the epoch decides, not chance
 
 
+def _mirrored(p: float, n: int, generator: Generator) -> Tensor:
+    return _uniform(generator, n) < p
+
+
+def _corners(pad: float, n: int, generator: Generator) -> Tensor:
+    return torch.randint(2 * int(pad) + 1, (2, n), generator=generator, device=generator.device)
+
+
+def _angles(limit: float, n: int, generator: Generator) -> Tensor:
+    return limit * (2 * _uniform(generator, n) - 1)
+
+
+def _sigmas(limit: float, n: int, generator: Generator) -> Tensor:
+    return 0.1 + (limit - 0.1) * _uniform(generator, n)
+
+
 KINDS = {
-    "hflip": Kind(
-        "mirrors left and right, with this probability",
-        0.5,
-        lambda p, n, g: _uniform(g, n) < p,
-        hflip,
-        high=1,
-    ),
-    "vflip": Kind(
-        "mirrors top and bottom, with this probability",
-        0.5,
-        lambda p, n, g: _uniform(g, n) < p,
-        vflip,
-        high=1,
-    ),
+    "hflip": Kind("mirrors left and right, with this probability", 0.5, _mirrored, hflip, high=1),
+    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, _mirrored, vflip, high=1),
     "altflip": Kind(
         "mirrors left and right every image in every other epoch, half of them in the odd ones",
         1,
-        lambda p, n, g: _uniform(g, n) < 0.5,
+        lambda _, n, g: _mirrored(0.5, n, g),
         hflip,
         low=1,
         high=1,
@@ -144,23 +142,13 @@ KINDS = {
     ),
     "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, _corners, crop, whole=True),
     "rotate": Kind(
-        "turns by up to this many degrees either way, black fills the corners",
-        30,
-        lambda limit, n, g: limit * (2 * _uniform(g, n) - 1),
-        rotate,
-        high=180,
+        "turns by up to this many degrees either way, black fills the corners", 30, _angles, rotate, high=180
     ),
-    "blur": Kind(
-        "blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels",
-        1,
-        lambda limit, n, g: 0.1 + (limit - 0.1) * _uniform(g, n),
-        blur,
-        low=0.1,
-    ),
+    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, _sigmas, blur, low=0.1),
     "cutout": Kind(
         "blackens a square of this side anywhere, clipped at the edges",
         8,
-        lambda side, n, g: _uniform(g, 2, n),
+        lambda _, n, g: _uniform(g, 2, n),
         cutout,
         whole=True,
     ),
@@ -192,7 +180,6 @@ class Augmentation:
     transforms: tuple[Transform, ...]
 
     def __str__(self) -> str:
-        """Return the text with every strength spelt out, as in ``"crop:4 hflip:0.5"``."""
         return " ".join(f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms)
 
     def __call__(self, images: Tensor, generator: Generator, turns: Tensor | None = None) -> Tensor:
@@ -217,9 +204,7 @@ def augmentation(spec: str) -> Augmentation:
 
     Raises ValueError, with the choices, if a name is unknown or comes twice or a strength makes no sense.
     """
-    if not isinstance(spec, str):
-        raise ValueError(f'augmentation is {spec!r}; give text such as "crop:4 hflip:0.5", or "" for none')
-    transforms = tuple(_transform(word) for word in spec.split())
+    transforms = tuple(_transform(word) for word in str(spec).split())
     names = [transform.name for transform in transforms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"augmentation {spec!r} names {', '.join(twice)} more than once; once is enough")
@@ -227,7 +212,6 @@ def augmentation(spec: str) -> Augmentation:
 
 
 def _transform(word: str) -> Transform:
-    """Return the transform that ``name`` or ``name:strength`` describes."""
     name, colon, strength = word.partition(":")
     if name not in KINDS:
         choices = "; ".join(f"{key}:{kind.default} {kind.description}" for key, kind in KINDS.items())

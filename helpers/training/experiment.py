@@ -5,78 +5,35 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from helpers.data import parse
 from helpers.models import build
 from helpers.numpy_cnn import parts
 from helpers.training.augment import augmentation
-from helpers.training.muon import Muon
+from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
 
-# Optimizers and schedules that one generic training step cannot drive: closures, sparse gradients, functions as
-# arguments, or (torch's Muon, for which ours stands in) matrices alone.
-_OPTIMIZERS_LEFT_OUT = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
-_SCHEDULES_LEFT_OUT = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
-
-# A loss of torch.nn by name: what is done to the logits first, and whether its targets are class numbers or one-hot
-# rows. Losses outside this table have no meaning for a classifier.
-LOSSES: dict[str, tuple[str, str]] = {
-    "CrossEntropyLoss": ("logits", "index"),
-    "NLLLoss": ("log_softmax", "index"),
-    "MultiMarginLoss": ("logits", "index"),
-    "KLDivLoss": ("log_softmax", "one_hot"),
-    "BCEWithLogitsLoss": ("logits", "one_hot"),
-    "MultiLabelSoftMarginLoss": ("logits", "one_hot"),
-    "MSELoss": ("softmax", "one_hot"),
-    "L1Loss": ("softmax", "one_hot"),
-    "SmoothL1Loss": ("softmax", "one_hot"),
-    "HuberLoss": ("softmax", "one_hot"),
-}
-# Those that take a weight per class as torch defines it for class numbers.
-WEIGHTED_LOSSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
-CLASS_WEIGHTS = ("", "balanced")
 PRECISIONS = ("fp32", "bf16")
 ENGINES = ("torch", "numpy")
+CLASS_WEIGHTS = ("", "balanced")
 
 
-def _subclasses(module: Any, base: type, left_out: set[str]) -> dict[str, type]:
-    """Return the public classes of ``module`` that derive from ``base``, by name."""
-    found = {n: c for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base)}
-    return {n: c for n, c in sorted(found.items()) if n not in left_out and not n.startswith("_")}
+def _one_of(what: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}")
 
 
-OPTIMIZERS = _subclasses(torch.optim, torch.optim.Optimizer, _OPTIMIZERS_LEFT_OUT) | {"Muon": Muon}
-SCHEDULES = _subclasses(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler, _SCHEDULES_LEFT_OUT)
-
-
-def _canonical(what: str, value: str, choices: Mapping[str, Any], suffix: str = "") -> str:
-    """Return the name among ``choices`` that ``value`` means, upper or lower case and underscores aside."""
-    plain = {name.lower(): name for name in choices}
-    wanted = str(value).lower().replace("_", "")
-    for candidate in (wanted, wanted + suffix):
-        if candidate in plain:
-            return plain[candidate]
-    raise ValueError(f"{what}={value!r} is unknown; choose one of: {', '.join(choices)}")
-
-
-def _check_options(what: str, cls: type, options: Mapping[str, Any], reserved: tuple[str, ...]) -> None:
-    """Refuse options that ``cls`` does not take, or that the experiment sets itself."""
-    known = [p for p in inspect.signature(cls).parameters if p not in ("self", *reserved)]
-    for name in options:
-        if name not in known:
-            raise ValueError(f"{what} {cls.__name__} takes no option {name!r}; it takes: {', '.join(known)}")
-
-
-def _positive(what: str, value: Any, kind: type = int) -> None:
-    """Refuse anything but a positive, finite number (a whole one where ``kind`` is int)."""
-    right = isinstance(value, int) if kind is int else isinstance(value, int | float)
-    if not right or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{what}={value!r}: give a positive {'whole number' if kind is int else 'number'}")
+def _number(what: str, value: Any, kind: type, low: float, high: float = math.inf) -> None:
+    """Refuse anything but a number from ``low`` to below ``high``, a whole one where ``kind`` is int."""
+    right = isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if not right or not low <= value < high:
+        limits = f"of at least {low}" + (f" and below {high}" if high < math.inf else "")
+        raise ValueError(f"{what}={value!r}: give a {'whole ' if kind is int else ''}number {limits}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +84,6 @@ class Experiment:
     initial: str = ""
 
     def __post_init__(self) -> None:
-        """Settle every name on its one spelling and refuse what makes no sense."""
         object.__setattr__(self, "dataset", str(parse(self.dataset)))
         with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
             build(self.model, **self.model_options)
@@ -138,55 +94,39 @@ class Experiment:
             self._settle("schedule", SCHEDULES, reserved=("optimizer", "last_epoch", "max_lr", "total_steps"))
         elif self.schedule_options:
             raise ValueError(f"schedule='constant' takes no options, got {dict(self.schedule_options)}")
-        for name in ("batch_size", "epochs"):
-            _positive(name, getattr(self, name))
-        for name in ("patience", "train_size"):
-            if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
-        _positive("lr", self.lr, float)
+        _number("batch_size", self.batch_size, int, 1)
+        _number("epochs", self.epochs, int, 1)
+        _number("patience", 1 if self.patience is None else self.patience, int, 1)
+        _number("train_size", 1 if self.train_size is None else self.train_size, int, 1)
+        _number("seed", self.seed, int, 0)
+        _number("lr", self.lr, float, sys.float_info.min)
         object.__setattr__(self, "lr", float(self.lr))
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision={self.precision!r} is unknown; choose one of: {', '.join(PRECISIONS)}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r}: give 0 or a positive whole number")
-        decay = self.averaging
-        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
-            raise ValueError(
-                f"averaging={self.averaging!r}: give a decay of at least 0 (off) and below 1, such as 0.999"
-            )
-        if not isinstance(self.snapshots, bool):
-            raise ValueError(f"snapshots={self.snapshots!r}: choose True or False")
-        if isinstance(self.mixup, bool) or not isinstance(self.mixup, int | float) or not 0 <= self.mixup < math.inf:
-            raise ValueError(f"mixup={self.mixup!r}: give a parameter of at least 0 (off), such as 0.2")
-        self._check_class_weights()
+        _number("averaging", self.averaging, float, 0, 1)
+        _number("mixup", self.mixup, float, 0)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("engine", self.engine, ENGINES)
+        _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
+        if self.class_weights and (self.loss == "KLDivLoss" or "weight" in self.loss_options):
+            raise ValueError(f"class_weights={self.class_weights!r} needs CrossEntropyLoss without weights of its own")
         if not isinstance(self.initial, str) or not re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", self.initial):
-            raise ValueError(
-                f'initial={self.initial!r}: give the name of a kept network, such as "three-convolutions", or ""'
-            )
-        if self.engine not in ENGINES:
-            raise ValueError(f"engine={self.engine!r} is unknown; choose one of: {', '.join(ENGINES)}")
+            raise ValueError(f'initial={self.initial!r}: give a kept network\'s name ("three-convolutions"), or ""')
         if self.engine == "numpy":
             parts(self)
 
-    def _check_class_weights(self) -> None:
-        if self.class_weights not in CLASS_WEIGHTS:
-            raise ValueError(f'class_weights={self.class_weights!r} is unknown; choose "" (none) or "balanced"')
-        if self.class_weights and self.loss not in WEIGHTED_LOSSES:
-            raise ValueError(
-                f"class_weights={self.class_weights!r}: {self.loss} takes no weight per class; "
-                f"choose one of: {', '.join(WEIGHTED_LOSSES)}"
-            )
-        if self.class_weights and "weight" in self.loss_options:
-            raise ValueError(f"class_weights={self.class_weights!r} and loss_options['weight']: give one of the two")
-
-    def _settle(self, what: str, choices: Mapping[str, Any], reserved: tuple[str, ...], suffix: str = "") -> None:
-        name = _canonical(what, getattr(self, what), choices, suffix)
+    def _settle(self, what: str, choices: Mapping[str, type], reserved: tuple[str, ...], suffix: str = "") -> None:
+        """Set a choice to its one spelling, upper or lower case and underscores aside, and refuse unknown options."""
+        plain = {name.lower(): name for name in choices}
+        wanted = str(getattr(self, what)).lower().replace("_", "")
+        name = plain.get(wanted) or plain.get(wanted + suffix)
+        if name is None:
+            raise ValueError(f"{what}={getattr(self, what)!r} is unknown; choose one of: {', '.join(choices)}")
         object.__setattr__(self, what, name)
-        cls = getattr(nn, name) if what == "loss" else choices[name]
-        _check_options(what, cls, getattr(self, f"{what}_options"), reserved)
+        known = [p for p in inspect.signature(choices[name]).parameters if p not in reserved]
+        for option in getattr(self, f"{what}_options"):
+            if option not in known:
+                raise ValueError(f"{what} {name} takes no option {option!r}; it takes: {', '.join(known)}")
 
     def __hash__(self) -> int:
-        """Return a hash of the choices, so that experiments can be keys."""
         return hash(self.key)
 
     def choices(self) -> dict[str, Any]:

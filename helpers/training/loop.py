@@ -5,6 +5,7 @@ was killed and resumed at its last finished epoch takes exactly the steps of one
 same seed see the same images in the same order whatever else differs: their results can be compared in pairs.
 """
 
+import io
 import math
 import shutil
 import sys
@@ -24,13 +25,12 @@ from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from helpers.data import Dataset, Split
+from helpers.files import atomic_write
 from helpers.models import ENOUGH_PICTURES, layer_table, structure_hash, whiten
-from helpers.training import checkpoint
 from helpers.training.augment import augmentation
 from helpers.training.experiment import Experiment
 from helpers.training.kept import start
 from helpers.training.parts import (
-    PER_STEP_SCHEDULES,
     criterion,
     mixture,
     moving_average,
@@ -48,7 +48,6 @@ class RoundedProducts(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Return what ``func`` returns, rounded if it is a convolution or a linear layer."""
         if func not in (F.conv2d, F.linear):
             return func(*args, **(kwargs or {}))
         rounded = [a.bfloat16().float() if isinstance(a, Tensor) else a for a in args]
@@ -115,6 +114,35 @@ def predict(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Tensor
     return torch.cat(batches).cpu()
 
 
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, text, lists, dictionaries) to ``path``, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[str, Any] | None:
+    """Return the state saved at ``path``, on ``device``, or None where there is none that can be used.
+
+    A file that cannot be read, or that belongs to another structure of the model, is set aside under a new name,
+    never deleted, and training starts from the beginning; one line on stderr says so. Nothing is unpickled but
+    tensors and plain values (``weights_only=True``).
+    """
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state["structure"] == structure:
+            return state
+        reason = "it was saved by a model of another structure"
+    except Exception as error:  # torch.load raises a dozen kinds for a damaged file
+        reason = f"it cannot be read ({type(error).__name__})"
+    aside = path.with_suffix(f".aside-{path.stat().st_mtime_ns}.pt")
+    path.rename(aside)
+    print(f"checkpoint {path.name}: {reason}; kept as {aside.name}, training starts anew", file=sys.stderr)
+    return None
+
+
 def _can_compile(device: torch.device) -> bool:
     """Return whether torch.compile has what it needs here; say so in one line where it has not."""
     if device.type != "cpu":
@@ -130,7 +158,6 @@ class Trainer:
     """The state of one run between two steps; :func:`fit` drives it."""
 
     def __init__(self, experiment: Experiment, data: Dataset, device: torch.device, compiled: bool | None) -> None:
-        """Lay the training images on ``device`` and build model, loss, optimizer and schedule from the seed."""
         self.experiment, self.device = experiment, device
         self.train, self.validation = training_split(experiment, data).to(device), data.validation.to(device)
         self.mean, self.std = data.mean.to(device), data.std.to(device)
@@ -152,9 +179,7 @@ class Trainer:
         self.loss = criterion(experiment, len(data.classes), self.train)
         self.average = moving_average(experiment, self.model)
 
-        if compiled is None:
-            compiled = self._pays_to_compile()
-        compiled = compiled and _can_compile(device)
+        compiled = (self._pays_to_compile() if compiled is None else compiled) and _can_compile(device)
         # On a GPU, "reduce-overhead" replays the step as one CUDA graph: these nets are launch-bound there.
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self.forward = torch.compile(self._forward, mode=mode) if compiled else self._forward
@@ -193,7 +218,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        if self.experiment.schedule in PER_STEP_SCHEDULES:
+        if self.experiment.schedule == "OneCycleLR":
             self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -228,7 +253,10 @@ class Trainer:
             losses[step] = loss
             right += hits
             if step % STEPS_BETWEEN_LOOKS == 0 or step == self.steps - 1:
-                self._look(losses[: step + 1], number)
+                finite = losses[: step + 1].isfinite()
+                if not finite.all():
+                    first = int((~finite).nonzero()[0])
+                    raise Diverged(f"the loss was {losses[first].item()} at step {first + 1} of epoch {number}")
             bar.update()
         self.fit.losses += losses.tolist()
         row = {
@@ -242,7 +270,7 @@ class Trainer:
         }
         for name, value in row.items():
             self.fit.history.setdefault(name, []).append(value)
-        if self.schedule is not None and self.experiment.schedule not in PER_STEP_SCHEDULES:
+        if self.schedule is not None and self.experiment.schedule != "OneCycleLR":
             plateau = self.experiment.schedule == "ReduceLROnPlateau"
             self.schedule.step(row["validation_loss"]) if plateau else self.schedule.step()
 
@@ -253,12 +281,6 @@ class Trainer:
             f"{prefix}validation_loss": self.loss(logits, labels).item(),
             f"{prefix}validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
         }
-
-    def _look(self, losses: Tensor, epoch: int) -> None:
-        finite = losses.isfinite()
-        if not finite.all():
-            step = int((~finite).nonzero()[0]) + 1
-            raise Diverged(f"the loss was {losses[step - 1].item()} at step {step} of epoch {epoch}")
 
     def remember_best(self) -> bool:
         """Keep the weights if this epoch's validation accuracy is the best yet; return whether patience has run out."""
@@ -320,7 +342,7 @@ def fit(
     """
     trainer = Trainer(experiment, data, pick_device(str(device) if device else None), compiled)
     fitted, history = trainer.fit, trainer.fit.history
-    state = checkpoint_path and checkpoint.load(checkpoint_path, trainer.device, trainer.structure)
+    state = checkpoint_path and load_checkpoint(checkpoint_path, trainer.device, trainer.structure)
     if state:
         trainer.restore(state)
         history = fitted.history
@@ -346,7 +368,7 @@ def fit(
             if after_epoch:
                 after_epoch(number, trainer.model)
             if checkpoint_path:
-                checkpoint.save(checkpoint_path, trainer.state())
+                save_checkpoint(checkpoint_path, trainer.state())
     if trainer.best is not None:
         trainer.model.load_state_dict(trainer.best)
     elif trainer.average is not None:

@@ -1,21 +1,99 @@
-"""What the choices of an experiment mean in PyTorch: its images, loss, optimizer, schedule and average of weights."""
+"""What an experiment's choices mean in PyTorch: its images, loss, optimizer, schedule and average of weights.
 
-from collections.abc import Callable
+Functions take the experiment, or anything with the same attributes.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from helpers.data import Dataset, Split, class_weights, subset
-from helpers.training.experiment import LOSSES, OPTIMIZERS, SCHEDULES, Experiment
-
-# Schedules that torch defines per step; all others are per epoch.
-PER_STEP_SCHEDULES = ("OneCycleLR", "CyclicLR")
 
 
-def training_split(experiment: Experiment, data: Dataset) -> Split:
+def as_matrix(kernel: Tensor) -> Tensor:
+    """Return a view of a kernel (out, in, h, w) or matrix (out, in) as (out, all the rest), in order of its memory."""
+    if kernel.ndim == 4 and kernel.is_contiguous(memory_format=torch.channels_last):
+        kernel = kernel.permute(0, 2, 3, 1)
+    return kernel.view(len(kernel), -1)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al., 2024): steps of momentum, turned into the nearest matrix whose singular values are 1.
+
+    A kernel (out, in, h, w) counts as the matrix (out, in * h * w), for PyTorch's Muon, which takes matrices alone.
+    Biases, batch norms and the last layer, which are not such maps between hidden states, are AdamW's. Muon's steps are
+    scaled to the length of AdamW's ("match_rms_adamw"), so one learning rate serves both. With ``OneCycleLR`` set
+    ``cycle_momentum=False``. Notebook 10 writes the step out.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        *,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        ns_steps: int = 5,
+    ) -> None:
+        params = [p for p in params if p.requires_grad]
+        self.kernels = [p for p in params if p.ndim > 1][:-1]  # all but the last layer's
+        # Parameters of their own that share the kernels' memory: PyTorch's Muon then updates the kernels.
+        self.matrices = [nn.Parameter(as_matrix(p.data)) for p in self.kernels]
+        kept = {id(p) for p in self.kernels}
+        rest = [p for p in params if id(p) not in kept]
+        chosen = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "ns_steps": ns_steps}
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr, weight_decay=weight_decay)]
+        if self.matrices:
+            self.parts.insert(0, torch.optim.Muon(self.matrices, lr, adjust_lr_fn="match_rms_adamw", **chosen))
+        self.defaults = {"lr": lr}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return the groups of both, whose learning rates a schedule sets."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        for p in self.kernels:
+            p.grad = None
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self, closure: Callable | None = None) -> None:
+        """Take one step of both from the gradients of the parameters."""
+        for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
+            # The gradient in the kernel's own layout, so that both are the same columns in the same order.
+            grad = None if kernel.grad is None else torch.empty_like(kernel).copy_(kernel.grad)
+            matrix.grad = None if grad is None else as_matrix(grad)
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of both."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to such states."""
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
+LOSSES = {"CrossEntropyLoss": nn.CrossEntropyLoss, "KLDivLoss": nn.KLDivLoss}
+_RULES = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, Muon)
+OPTIMIZERS = {rule.__name__: rule for rule in _RULES}
+SCHEDULES = {
+    name: getattr(lr_scheduler, name)
+    for name in ("StepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau")
+}
+
+
+def training_split(experiment: Any, data: Dataset) -> Split:
     """Return the images that ``experiment`` learns from: the training split, or a stratified part of it."""
     return data.train if experiment.train_size is None else subset(data.train, experiment.train_size, seed=0)
 
@@ -36,59 +114,56 @@ def mixture(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tenso
     return pictures.mul(share).add_(pictures.flip(0), alpha=1 - share), labels.flip(0)
 
 
-def criterion(experiment: Experiment, classes: int, learned: Split | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+def criterion(experiment: Any, classes: int, learned: Split | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the experiment's loss as a function of logits (N, K) and class numbers (N,).
 
     ``learned`` is the split that is learned from, which class weights are worked out of; torch then divides the
     weighted sum over a batch by the sum of its weights. Raises ValueError for class weights without it.
     """
-    options = dict(experiment.loss_options)
-    if experiment.loss == "KLDivLoss":
+    divergence, options = experiment.loss == "KLDivLoss", dict(experiment.loss_options)
+    if divergence:
         options.setdefault("reduction", "batchmean")  # the mean over images: what the divergence means
     if experiment.class_weights:
         if learned is None:
             raise ValueError(f"class_weights={experiment.class_weights!r} needs the images that are learned from")
         options["weight"] = torch.tensor(class_weights(learned.labels.cpu().numpy()))
     # Figures are worked out on the CPU, wherever the training is.
-    losses = {kind: getattr(nn, experiment.loss)(**options).to(kind) for kind in _kinds(learned)}
-    transform, targets = LOSSES[experiment.loss]
+    kinds = {"cpu"} if learned is None else {"cpu", learned.labels.device.type}
+    losses = {kind: LOSSES[experiment.loss](**options).to(kind) for kind in kinds}
 
     def compute(logits: Tensor, labels: Tensor) -> Tensor:
-        output = logits if transform == "logits" else getattr(F, transform)(logits, dim=1)
-        loss = losses.get(output.device.type, losses["cpu"])
-        return loss(output, F.one_hot(labels, classes).to(output.dtype) if targets == "one_hot" else labels)
+        loss = losses.get(logits.device.type, losses["cpu"])
+        if divergence:
+            return loss(logits.log_softmax(1), F.one_hot(labels, classes).to(logits.dtype))
+        return loss(logits, labels)
 
     return compute
 
 
-def _kinds(split: Split | None) -> set[str]:
-    return {"cpu"} if split is None else {"cpu", split.labels.device.type}
-
-
-def optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Optimizer:
+def optimizer(experiment: Any, model: nn.Module) -> torch.optim.Optimizer:
     """Return the experiment's optimizer of ``model``'s parameters."""
-    cls = OPTIMIZERS[experiment.optimizer]
     options = dict(experiment.optimizer_options)
-    if cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad):
+    if experiment.optimizer in ("Adam", "AdamW", "SGD", "Adagrad"):
         options.setdefault("fused", True)  # one kernel for all parameters: the same update, fewer passes
-    return cls(model.parameters(), lr=experiment.lr, **options)
+    return OPTIMIZERS[experiment.optimizer](model.parameters(), lr=experiment.lr, **options)
 
 
-def schedule(experiment: Experiment, optimizer: torch.optim.Optimizer, steps: int) -> Any | None:
-    """Return the schedule of the learning rate, for epochs of so many steps, or None for a constant one."""
+def schedule(experiment: Any, optimizer: torch.optim.Optimizer, steps: int) -> Any | None:
+    """Return the schedule of the learning rate, for epochs of so many steps, or None for a constant one.
+
+    ``OneCycleLR`` goes on with every step, all others with every epoch.
+    """
     if experiment.schedule == "constant":
         return None
     options = dict(experiment.schedule_options)
     if experiment.schedule == "OneCycleLR":
         options |= {"max_lr": experiment.lr, "total_steps": steps * experiment.epochs}
-    elif experiment.schedule == "CyclicLR":
-        options |= {"max_lr": experiment.lr}
     elif experiment.schedule == "CosineAnnealingLR":
         options.setdefault("T_max", experiment.epochs)
     return SCHEDULES[experiment.schedule](optimizer, **options)
 
 
-def moving_average(experiment: Experiment, model: nn.Module) -> AveragedModel | None:
+def moving_average(experiment: Any, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of ``model``'s weights and batch-norm statistics, if the experiment wants it."""
     if not experiment.averaging:
         return None
