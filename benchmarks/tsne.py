@@ -33,6 +33,8 @@ from helpers.training.loop import fit
 
 POINTS, LAYER, REFERENCE = 40_000, "flatten", "sklearn"
 MEBIBYTE = 2**20
+UNITS = {"seconds": "s", "memory": "MiB", "kl": "nats", "trustworthiness": "", "recall": ""}
+LESS_IS_BETTER = ("seconds", "memory", "kl")
 
 
 def latents_of(n: int) -> np.ndarray:
@@ -70,7 +72,7 @@ def one(backend: str, path: str) -> dict[str, float]:
     X = np.load(path)
     on_gpu = BACKENDS[backend].gpu
     # A first, small embedding loads and compiles what the library needs; nobody embeds only once.
-    embed(X[:500], backend, iterations=250, verbose=False)
+    embed(X[:500], backend, iterations=250)
     watch = GpuPeak() if on_gpu else None
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
     before = resident("VmRSS")
@@ -104,41 +106,25 @@ def alone(backend: str, path: str) -> dict[str, float]:
 def rows(n: int, found: dict[str, dict[str, float]]) -> list[dict]:
     """Return the comparisons of all backends in ``found`` with the reference; a ratio above 1 speaks for them."""
     result = []
-    for backend, ours in found.items():
-        for figure, unit in (
-            ("seconds", "s"),
-            ("memory", "MiB"),
-            ("kl", "nats"),
-            ("trustworthiness", ""),
-            ("recall", ""),
-        ):
-            if backend == REFERENCE:
-                continue
-            baseline, less_is_better = found[REFERENCE][figure], figure in ("seconds", "memory", "kl")
-            result.append(
-                {
-                    "name": f"tsne {backend} {n} {figure}",
-                    "ours": round(ours[figure], 4),
-                    "baseline": round(baseline, 4),
-                    "ratio": round(baseline / ours[figure] if less_is_better else ours[figure] / baseline, 3),
-                    "unit": unit,
-                    "device": "cuda" if BACKENDS[backend].gpu else "cpu",
-                    "threads": torch.get_num_threads(),
-                }
-            )
+    for backend in (name for name in found if name != REFERENCE):
+        for figure, unit in UNITS.items():
+            ours, baseline = found[backend][figure], found[REFERENCE][figure]
+            better = baseline / ours if figure in LESS_IS_BETTER else ours / baseline
+            row = {"name": f"tsne {backend} {n} {figure}", "ours": round(ours, 4), "baseline": round(baseline, 4)}
+            row |= {"ratio": round(better, 3), "unit": unit, "device": "cuda" if BACKENDS[backend].gpu else "cpu"}
+            result.append(row | {"threads": torch.get_num_threads()})
     return result
 
 
 def measure(n: int = POINTS) -> list[dict]:
     """Return the comparisons at ``n`` points."""
-    usable = [name for name, reason in available_backends().items() if reason is None]
-    for name, reason in available_backends().items():
-        if reason is not None:
-            print(f"  without {name}: {reason}", flush=True)
+    obstacles = available_backends()
+    for name, reason in obstacles.items():
+        print(f"  {name}: {reason or 'works here'}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "latents.npy"))
         np.save(path, latents_of(n))
-        return rows(n, {name: alone(name, path) for name in usable})
+        return rows(n, {name: alone(name, path) for name, reason in obstacles.items() if reason is None})
 
 
 if __name__ == "__main__":

@@ -61,15 +61,15 @@ def test_the_page_holds_points_classes_and_predictions_and_no_address(points):
 
 
 def test_class_names_cannot_break_the_page(points):
-    stages, labels, _, _ = points
+    stages, labels, predictions, _ = points
     names = ("</script><script>alert(1)", '"quoted"', "ünï")
-    page = explorer_page(stages, labels, names)
+    page = explorer_page(stages, labels, names, predictions=predictions)
     assert data_of(page)["classes"] == list(names) and page.count("</script>") == 2
 
 
 def test_images_stand_in_rows_of_one_picture(points):
-    stages, labels, _, images = points
-    page = explorer_page(stages, labels, CLASSES, images=images)
+    stages, labels, predictions, images = points
+    page = explorer_page(stages, labels, CLASSES, predictions=predictions, images=images)
     sprite = data_of(page)["sprite"]
     assert sprite == {"size": 32, "columns": 18}
     encoded = re.search(r'src="data:image/jpeg;base64,([^"]+)"', page)[1]
@@ -85,28 +85,19 @@ def test_the_file_is_small_without_images(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(45_000) % 10
     stages = {name: random.normal(size=(45_000, 2)) for name in ("beginning", "middle", "end")}
-    path = written(tmp_path / "new" / "page.html", stages, labels, [str(i) for i in range(10)])
+    path = written(tmp_path / "new" / "page.html", stages, labels, [str(i) for i in range(10)], predictions=labels)
     assert path.stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"stages": {}}, "at least one stage"),
-        ({"stages": {"end": np.zeros((299, 2))}}, r"stages \{'end': \(299, 2\)\} do not fit 300 labels"),
-        ({"labels": np.full(300, 3)}, "labels must be numbers .* from 0 to 2"),
-        ({"labels": np.zeros((300, 1), int)}, "labels must be numbers"),
-        ({"predictions": np.zeros(10, int)}, "10 predictions for 300 labels"),
-        ({"predictions": np.full(300, -1)}, "predictions must be numbers"),
-        ({"images": np.zeros((10, 3, 32, 32), np.uint8)}, "10 images for 300 labels"),
-        ({"images": np.zeros((300, 3, 32, 32))}, "must be uint8"),
-        ({"images": np.zeros((300, 3, 1000, 1000), np.uint8)}, "do not fit into one picture"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(points, change, words):
-    stages, labels, _, _ = points
-    with pytest.raises(ValueError, match=words):
-        explorer_page(**({"stages": stages, "labels": labels, "classes": CLASSES} | change))
+def test_arrays_that_do_not_fit_are_refused(points):
+    stages, labels, predictions, images = points
+    for change in ({"stages": {"end": stages["end"][1:]}}, {"predictions": labels[1:]}, {"images": images[1:]}):
+        given = {"stages": stages, "predictions": predictions} | change
+        with pytest.raises(ValueError, match="300 labels do not go together with .*299"):
+            explorer_page(labels=labels, classes=CLASSES, **given)
+    with pytest.raises(ValueError, match="do not fit into one picture"):
+        large = np.broadcast_to(np.uint8(0), (300, 3, 1000, 1000))
+        explorer_page(stages, labels, CLASSES, predictions=predictions, images=large)
 
 
 # --- In a browser. ---
@@ -200,7 +191,7 @@ def test_forty_five_thousand_points_are_drawn_and_found_at_once(tmp_path):
     labels = np.arange(45_000) % 10
     centres = random.uniform(-70, 70, (10, 2))
     Y = centres[labels] + random.normal(0, 10, (45_000, 2))
-    path = written(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)])
+    path = written(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)], predictions=labels)
     notes = browse(
         path,
         """

@@ -1,9 +1,11 @@
-"""Pictures of latents: names stand where their class is, images where their point is, pages stay small."""
+"""Pictures of latents: names stand where their class is, images where their point is, files stay small."""
 
 import numpy as np
 import pytest
+from taught import taught
 
-from helpers.latent import name_places, plot_film, plot_latents, plot_stages, plot_thumbnails
+from helpers.latent import plot_latents
+from helpers.latent.plots import name_places
 from helpers.style import pdf
 
 CLASSES = ("cat", "dog", "ship")
@@ -32,23 +34,17 @@ def test_names_of_classes_that_lie_on_each_other_do_not(islands):
     assert (np.diff(heights) > 0.05).all()
 
 
-def test_every_picture_is_drawn_as_pixels_and_stays_small(islands):
-    Y, labels = np.tile(islands[0], (60, 1)), np.tile(islands[1], 60)
-    drawn = plot_stages({"features": [Y, Y], "last layer": [Y, Y]}, ["before", "after"], labels, CLASSES)
-    assert [ax.get_title(loc="left") for ax in drawn.axes] == ["before", "after"] * 2
+def test_a_picture_is_drawn_as_pixels_and_stays_small(islands):
+    drawn = plot_latents(np.tile(islands[0], (60, 1)), np.tile(islands[1], 60), CLASSES)
     assert {text.get_text() for text in drawn.axes[0].texts} == set(CLASSES)
-    assert len(pdf(drawn)) < 1_500_000  # 158,400 points as shapes would be several megabytes
-    assert len(pdf(plot_latents(Y, labels, CLASSES))) < 1_500_000
-    assert len(plot_film([Y[:100]] * 5, list("abcde"), labels[:100], CLASSES, columns=3).axes) == 6
-    with pytest.raises(ValueError, match="'features' has 1 pictures for 2 columns"):
-        plot_stages({"features": [Y]}, ["before", "after"], labels, CLASSES)
+    assert len(pdf(drawn)) < 1_500_000  # 39,600 points as shapes would be megabytes
 
 
 def test_a_thumbnail_stands_where_its_point_is():
     Y = np.array([[0.0, 0.0], [3.9, 4.0], [0.1, 3.9]])
     images = np.zeros((3, 3, 2, 2), np.uint8)
     images[0, 0], images[1, 1], images[2, 2] = 200, 200, 200  # red, green, blue
-    sheet = plot_thumbnails(Y, images, across=4).axes[0].images[0].get_array()
+    sheet = taught("12", "draw_thumbnails").draw_thumbnails(Y, images, across=4).axes[0].images[0].get_array()
     assert sheet.shape == (8, 8, 3)
     assert (sheet[-1, 0] == (200, 0, 0)).all()  # lower left
     assert (sheet[0, -1] == (0, 200, 0)).all()  # upper right

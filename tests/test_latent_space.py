@@ -1,4 +1,4 @@
-"""Pictures of latents are made from the run's own weights and images, kept, and read again as they were."""
+"""Latents are the network's own; their pictures are made from the run's weights and images, kept, and read again."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,14 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.neighbors import KNeighborsClassifier
 
-from helpers.data import load
-from helpers.latent import answers, embed, picture, pictured, pictures
+from helpers.data import Split, channel_statistics, load
+from helpers.latent import answers, embed, pictured, pictures, split_latents
 from helpers.latent import store as latent_space
+from helpers.latent.store import picture
+from helpers.models import build
 from helpers.record import Run, load_snapshot, train_run
 from helpers.record import run as run_module
-from helpers.training import Experiment, normalise
+from helpers.training import Experiment, normalise, predict
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
     shown = KNeighborsClassifier(10).fit(made.coordinates, labels).kneighbors(return_distance=False)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, shown, strict=True)])
     assert made.quality["recall"] == pytest.approx(recall, abs=0.01) and recall > 0.3
-    assert made.about["run"] == run.content["key"] and made.about["backend"] in ("opentsne", "sklearn")
+    assert made.about["run"] == run.content["key"] and made.about["backend"] == "opentsne"
     assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
 
 
@@ -91,3 +93,46 @@ def test_what_is_missing_is_said(run):
         picture(run, "flaten", 2)
     with pytest.raises(ValueError, match="perplexity=90"):
         picture(run, "flatten", 2, perplexity=90)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """Return R4's net, a split of 23 random pictures, and their statistics."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (23, 3, 32, 32), dtype=torch.uint8)
+    split = Split(images, torch.arange(23) % 10, torch.arange(23))
+    return build("r4").to(memory_format=torch.channels_last), split, *channel_statistics(images)
+
+
+def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
+    model, split, mean, std = setting
+    found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=5)
+    assert list(found) == ["pool2", "fc2", "logits"]
+    assert {name: (a.shape, a.dtype) for name, a in found.items()} == {
+        "pool2": ((23, 576), np.float32),
+        "fc2": ((23, 84), np.float32),
+        "logits": ((23, 10), np.float32),
+    }
+    # Channels first, then rows, then columns, whatever the order in memory is.
+    x = (split.images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
+    plain = build("r4").double().eval()
+    plain.load_state_dict(model.state_dict())
+    expected = {}
+    with torch.no_grad():
+        for name, layer in plain.named_children():
+            x = layer(x)
+            expected[name] = x.flatten(1).numpy()
+    for name, rows in found.items():
+        assert np.allclose(rows, expected[name], atol=1e-4), name
+    assert np.allclose(found["logits"], predict(model, split, mean, std).numpy(), atol=1e-4)
+
+
+def test_the_batch_size_changes_nothing_and_the_net_stays_as_it_was(setting):
+    model, split, mean, std = setting
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one, all_at_once = (split_latents(model, split, mean, std, "fc1", batch_size=n)["fc1"] for n in (1, 100))
+    assert np.allclose(one, all_at_once, atol=1e-5)
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match="no layer 'fc9'; its layers are: conv1"):
+        split_latents(model, split, mean, std, "fc9")

@@ -1,13 +1,26 @@
-"""Figures of latents in the plane: one picture, stages beside each other, a film strip, and thumbnails in place."""
+"""Latents in the plane: as a figure, and as a page on which a reader hovers a point and sees its image.
 
+The page is one file without network: its own security policy refuses every address. It holds the points of one stage or
+several, which may be stepped through with the arrow keys; zoom with the wheel, drag to move, double-click to see all.
+"""
+
+import base64
+import html
+import json
+import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from string import Template
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
-from helpers.style import GREY, WIDTH, class_colours, new_figure, styled
+from helpers.latent.store import quantised
+from helpers.style import WIDTH, class_colours, new_figure, styled
 
 # Points are drawn as pixels in print, too: as shapes, 45,000 of them would make a page of megabytes.
 DPI = 300
@@ -76,69 +89,77 @@ def plot_latents(Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, h
     return drawing
 
 
-@styled
-def plot_stages(
-    stages: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], labels: np.ndarray, classes: Sequence[str]
-) -> Figure:
-    """Return a grid of pictures: a row for each name in ``stages``, a column for each stage.
+JPEG_QUALITY = 75
+# Browsers refuse larger pictures; so many 32 x 32 images are 260,000.
+LARGEST_SIDE = 16_384
+
+
+def explorer_page(
+    stages: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    predictions: np.ndarray,
+    images: np.ndarray | None = None,
+    title: str = "Latent space",
+) -> str:
+    """Return the page as HTML: 5 bytes a point and stage, and 1 kB an image.
+
+    ``stages``: coordinates (N, 2) by the stage's name, of the same images in the same order; ``labels`` and
+    ``predictions``: class numbers (N,); ``images``: uint8 (N, 3, H, H) or None, then the page has no pictures.
 
     Raises:
-        ValueError: a row does not have as many pictures as there are columns.
+        ValueError: arrays of different lengths, or more images than fit into one picture.
     """
-    if wrong := [name for name, row in stages.items() if len(row) != len(columns)]:
-        raise ValueError(f"row {wrong[0]!r} has {len(stages[wrong[0]])} pictures for {len(columns)} columns")
-    side = WIDTH / len(columns)
-    drawing = new_figure((side + 0.12) * len(stages))
-    drawing.set_dpi(DPI)
-    axes = drawing.subplots(len(stages), len(columns), squeeze=False)
-    for row, (name, pictures) in zip(axes, stages.items(), strict=True):
-        for ax, Y, column in zip(row, pictures, columns, strict=True):
-            scatter(ax, Y, labels, classes, size=0.35)
-            ax.set_title(column)
-        row[0].set_ylabel(name)
-    return drawing
+    n = len(labels)
+    lengths = {"predictions": len(predictions), **{name: len(Y) for name, Y in stages.items()}}
+    lengths |= {} if images is None else {"images": len(images)}
+    if wrong := {what: length for what, length in lengths.items() if length != n}:
+        raise ValueError(f"{n} labels do not go together with {wrong}")
+    data = {
+        "points": n,
+        "classes": list(classes),
+        "colours": list(class_colours(classes).values()),
+        "labels": _base64(labels.astype(np.uint8)),
+        "predictions": _base64(predictions.astype(np.uint8)),
+        "stages": [_stage(name, Y) for name, Y in stages.items()],
+    }
+    sprite = ""
+    if images is not None:
+        jpeg, columns = _sprite(images)
+        data["sprite"] = {"size": images.shape[-1], "columns": columns}
+        sprite = f'<img id="sprite" hidden alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+    template = Path(__file__).with_name("explorer.html").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        title=html.escape(title),
+        hint="Point at an image's place to see what it is. Wheel: zoom. Drag: move. Double-click: all."
+        + (" Arrow keys: stages." if len(stages) > 1 else ""),
+        description=html.escape(f"{n:,} images of {len(classes)} classes as points in the plane"),
+        sprite=sprite,
+        # A class may be called anything, even "</script>".
+        data=json.dumps(data).replace("<", "\\u003c"),
+    )
 
 
-@styled
-def plot_film(
-    frames: Sequence[np.ndarray], titles: Sequence[str], labels: np.ndarray, classes: Sequence[str], columns: int = 6
-) -> Figure:
-    """Return a film strip: small pictures of the same points one after the other, names only in the last."""
-    rows = -(-len(frames) // columns)
-    side = WIDTH / columns
-    drawing = new_figure(rows * (side + 0.16))
-    drawing.set_dpi(DPI)
-    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
-    for ax, Y, title in zip(axes, frames, titles, strict=False):
-        scatter(ax, Y, labels, classes, names=False, size=0.5)
-        ax.set_title(title, fontsize=7, color=GREY)
-    for ax in axes[len(frames) :]:
-        ax.axis("off")
-    empty = axes[len(frames) :][-2:]  # they hold the key to the colours
-    for i, (name, colour) in enumerate(class_colours(classes).items() if len(empty) else ()):
-        column, row = divmod(i, -(-len(classes) // len(empty)))
-        step = 0.95 / -(-len(classes) // len(empty))
-        empty[column].text(0.05, 0.95 - step * row, name, color=colour, fontsize=7, weight="bold", va="top")
-    return drawing
+def _stage(name: str, Y: np.ndarray) -> dict:
+    steps, offset, scale = quantised(Y)
+    return {"name": name, "steps": _base64(steps.astype("<u2")), "offset": offset.tolist(), "scale": scale.tolist()}
 
 
-@styled
-def plot_thumbnails(Y: np.ndarray, images: np.ndarray, *, across: int = 34, height: float = 5.6) -> Figure:
-    """Return the plane tiled with images: in each occupied cell of a grid, the image nearest to its middle.
+def _sprite(images: np.ndarray) -> tuple[bytes, int]:
+    """Return all ``images`` as tiles of one JPEG, row by row, and how many stand in a row."""
+    n, _, _, size = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    if columns * size > LARGEST_SIDE:
+        raise ValueError(f"{n:,} images of {size} x {size} do not fit into one picture; give fewer, or none")
+    tiles = np.full((rows * columns, size, size, 3), 255, np.uint8)
+    tiles[:n] = images.transpose(0, 2, 3, 1)
+    sheet = tiles.reshape(rows, columns, size, size, 3).transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
+    buffer = BytesIO()
+    Image.fromarray(sheet).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue(), columns
 
-    ``images`` are uint8 (N, 3, H, W), in the order of ``Y`` (N, 2); ``across`` is the number of cells a side.
-    """
-    drawing = new_figure(height, WIDTH)
-    drawing.set_dpi(DPI)
-    ax = drawing.subplots()
-    low, cell = Y.min(0), (np.ptp(Y, axis=0).max() or 1.0) / across
-    place = np.minimum(((Y - low) / cell).astype(int), across - 1)
-    distance = np.linalg.norm((Y - low) / cell - place - 0.5, axis=1)
-    canvas = np.full((across, across, *images.shape[2:], 3), 255, np.uint8)
-    for i in np.argsort(-distance):  # the nearest comes last and stays
-        x, y = place[i]
-        canvas[across - 1 - y, x] = images[i].transpose(1, 2, 0)
-    sheet = canvas.transpose(0, 2, 1, 3, 4).reshape(across * images.shape[2], across * images.shape[3], 3)
-    ax.imshow(sheet, interpolation="none")
-    ax.axis("off")
-    return drawing
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -14,50 +14,34 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
-from sklearn.metrics import adjusted_rand_score, pairwise_distances_chunked, silhouette_score
+from sklearn.metrics import adjusted_rand_score, confusion_matrix, pairwise_distances_chunked, silhouette_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-
-from helpers.latent.tsne import principal
 
 NEIGHBOURS, CLASS_NEIGHBOURS, FOLDS = 10, 4, 5
 
 
-def quality(
-    X: np.ndarray,
-    Y: np.ndarray,
-    labels: np.ndarray,
-    *,
-    perplexity: float | None = 30,
-    pca_dimensions: int | None = 50,
-    sample: int = 5000,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Return all figures of merit of ``Y`` as a picture of ``X``, by name.
+def quality(X: np.ndarray, Y: np.ndarray, labels: np.ndarray, *, sample: int = 5000, seed: int = 0) -> dict[str, float]:
+    """Return the figures of merit of ``Y`` as a picture of ``X``, by name.
 
-    ``recall``, ``class_recall``, ``distance_correlation``, ``trustworthiness`` and ``kl`` (less is better; left out if
-    ``perplexity`` is None) compare Y with X. ``accuracy``, ``silhouette``, ``adjusted_rand`` and ``groups`` (how many)
-    say what can be seen in Y alone, and ``original_accuracy`` is that of the same classifier on the same points of X.
-
-    Raises:
-        ValueError: arrays that do not fit together, or hold NaN.
+    ``recall``, ``class_recall``, ``distance_correlation`` (Spearman's, between all distances in X and in Y) and
+    ``trustworthiness`` compare Y with X. ``accuracy``, ``silhouette``, ``adjusted_rand`` (between the labels and as
+    many clusters as there are classes) and ``groups`` (how many) say what can be seen in Y alone, and
+    ``original_accuracy`` is that of the same classifier on the same points of X.
     """
-    X, Y, labels = _checked(X, Y, labels)
-    chosen = _sample(len(X), sample, seed)
-    found = {
+    chosen, few = _sample(len(X), sample, seed), _sample(len(X), 1000, seed)
+    clusters = KMeans(len(np.unique(labels)), n_init=10, random_state=seed).fit_predict(Y)
+    return {
         "recall": recall(X, Y, sample=sample, seed=seed),
         "class_recall": class_recall(X, Y, labels),
-        "distance_correlation": distance_correlation(X, Y, seed=seed),
+        "distance_correlation": float(spearmanr(pdist(X[few]), pdist(Y[few])).statistic),
         "trustworthiness": trustworthiness(X, Y, sample=min(sample, 3000), seed=seed),
         "accuracy": accuracy(Y[chosen], labels[chosen], seed=seed),
         "original_accuracy": accuracy(X[chosen], labels[chosen], seed=seed),
         "silhouette": float(silhouette_score(Y[chosen], labels[chosen])),
-        "adjusted_rand": adjusted_rand(Y, labels, seed=seed),
+        "adjusted_rand": float(adjusted_rand_score(labels, clusters)),
         "groups": groups(Y[chosen]),
     }
-    if perplexity is not None:
-        found["kl"] = kl_divergence(principal(X, pca_dimensions, seed), Y, perplexity, seed=seed)
-    return found
 
 
 def recall(X: np.ndarray, Y: np.ndarray, k: int = NEIGHBOURS, *, sample: int = 5000, seed: int = 0) -> float:
@@ -82,17 +66,10 @@ def class_recall(X: np.ndarray, Y: np.ndarray, labels: np.ndarray, k: int = CLAS
     ``k`` are compared, or half of the other classes if those are fewer; 1 if there is no more than one other.
     """
     classes = np.unique(labels)
-    k = min(k, max((len(classes) - 1) // 2, 1))
     if len(classes) < 3:
         return 1.0
     means = [np.stack([Z[labels == c].mean(0) for c in classes]) for Z in (X, Y)]
-    return recall(*means, k=k, sample=len(classes))
-
-
-def distance_correlation(X: np.ndarray, Y: np.ndarray, *, sample: int = 1000, seed: int = 0) -> float:
-    """Return Spearman's correlation between all distances in X and in Y, among a sample of the points."""
-    chosen = _sample(len(X), sample, seed)
-    return float(spearmanr(pdist(X[chosen]), pdist(Y[chosen])).statistic)
+    return recall(*means, k=min(k, (len(classes) - 1) // 2), sample=len(classes))
 
 
 def trustworthiness(X: np.ndarray, Y: np.ndarray, k: int = NEIGHBOURS, *, sample: int = 3000, seed: int = 0) -> float:
@@ -129,12 +106,6 @@ def accuracy(Z: np.ndarray, labels: np.ndarray, k: int = NEIGHBOURS, *, seed: in
     return float(cross_val_score(KNeighborsClassifier(k), Z, labels, cv=folds).mean())
 
 
-def adjusted_rand(Y: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
-    """Return the adjusted Rand index between the labels and as many clusters as there are classes; chance: 0."""
-    found = KMeans(len(np.unique(labels)), n_init=10, random_state=seed).fit_predict(Y)
-    return float(adjusted_rand_score(labels, found))
-
-
 def groups(Y: np.ndarray, share: float = 0.02) -> int:
     """Return how many dense groups HDBSCAN finds in the plane, each with at least ``share`` of the points."""
     found = HDBSCAN(min_cluster_size=max(round(share * len(Y)), 5), copy=True).fit_predict(Y)
@@ -142,30 +113,18 @@ def groups(Y: np.ndarray, share: float = 0.02) -> int:
 
 
 def intermixing(
-    Y: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    k: int = NEIGHBOURS,
-    *,
-    sample: int = 10_000,
-    seed: int = 0,
+    Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, sample: int = 10_000, seed: int = 0
 ) -> list[tuple[str, str, float]]:
     """Return each pair of classes and how much it mixes, the most first.
 
-    That is the share of a point's ``k`` nearest neighbours that are of the other class, averaged over both directions.
+    That is the share of a point's nearest neighbours that are of the other class, averaged over both directions.
     """
-    labels = np.asarray(labels)
-    asked = _sample(len(Y), sample, seed)
-    near = labels[neighbours(Y, asked, k)]  # (M, k)
-    shares = np.zeros((len(classes), len(classes)))
-    for a in np.unique(labels[asked]):
-        shares[a] = (
-            np.bincount(near[labels[asked] == a].ravel(), minlength=len(classes)) / (labels[asked] == a).sum() / k
-        )
+    asked, numbers = _sample(len(Y), sample, seed), range(len(classes))
+    near = labels[neighbours(Y, asked)].ravel()
+    own = np.repeat(labels[asked], NEIGHBOURS)
+    shares = confusion_matrix(own, near, labels=numbers, normalize="true")
     mixed = (shares + shares.T) / 2
-    pairs = [
-        (classes[a], classes[b], float(mixed[a, b])) for a, b in zip(*np.triu_indices(len(classes), 1), strict=True)
-    ]
+    pairs = [(classes[a], classes[b], float(mixed[a, b])) for a in numbers for b in numbers if a < b]
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
@@ -174,8 +133,6 @@ def align(Y: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
     Distances within Y stay as they are: t-SNE leaves both free (Procrustes; Schönemann, 1966).
     """
-    if Y.shape != reference.shape:
-        raise ValueError(f"Y has shape {Y.shape}, the reference {reference.shape}; both need the same points in order")
     centred = Y - Y.mean(0)
     rotation, _ = orthogonal_procrustes(centred, reference - reference.mean(0))
     return (centred @ rotation + reference.mean(0)).astype(Y.dtype)
@@ -186,18 +143,3 @@ def _sample(n: int, size: int, seed: int) -> np.ndarray:
     if n <= size:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
-
-
-def _checked(X: np.ndarray, Y: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    X, Y, labels = np.asarray(X), np.asarray(Y), np.asarray(labels)
-    if X.ndim != 2 or Y.shape != (len(X), 2) or labels.shape != (len(X),):
-        raise ValueError(f"X {X.shape}, Y {Y.shape} and labels {labels.shape} must be (N, D), (N, 2) and (N,)")
-    for name, Z in (("X", X), ("Y", Y)):
-        if not np.isfinite(Z).all():
-            raise ValueError(f"{name} holds NaN or infinite values")
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2 * FOLDS:
-        raise ValueError(
-            f"labels need two classes with {2 * FOLDS} points each, got {len(counts)} of {counts.tolist()}"
-        )
-    return X, Y, labels

@@ -6,8 +6,6 @@ step, 1/131,070 of the width: by 0.0015 in a picture that is 200 wide, as a t-SN
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,42 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from helpers.data import Dataset, Split, load, subset
+from helpers.data import Split, load, subset
 from helpers.files import atomic_write, sha256_array, write_if_changed
-from helpers.latent.quality import align, intermixing, quality
-from helpers.latent.tsne import embed
+from helpers.latent.quality import align, intermixing, kl_divergence, quality
+from helpers.latent.tsne import embed, principal
 from helpers.models import latents
 from helpers.record import Run, load_snapshot, pack, unpack
 from helpers.settings import embeddings_folder, smoke
 from helpers.training import EVALUATION_BATCH, normalise, pick_device, predict, training_split
 
 STEPS = 2**16 - 1
+REHEARSED = 250  # iterations in a rehearsal
 
 
 def quantised(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``Y`` (N, 2) in steps, uint16 (N, 2), and the offset and size of a step, float64 (2,) each.
-
-    Raises ValueError for another shape, for no points, and for values that are not finite.
-    """
+    """Return ``Y`` (N, 2) in steps, uint16 (N, 2), and the offset and size of a step, float64 (2,) each."""
     Y = np.asarray(Y, dtype=np.float64)
-    if Y.ndim != 2 or Y.shape[1] != 2 or not len(Y):
-        raise ValueError(f"coordinates have shape {Y.shape}; expected (N, 2) with at least one point")
-    if not np.isfinite(Y).all():
-        raise ValueError("coordinates hold NaN or infinite values")
     offset = Y.min(0)
     scale = (Y.max(0) - offset) / STEPS
-    scale[scale == 0] = 1.0  # all the same: any step will do
     return np.rint((Y - offset) / scale).astype(np.uint16), offset, scale
 
 
-def restored(steps: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the coordinates float32 (N, 2) that :func:`quantised` took apart, to half a step."""
-    return (steps * np.asarray(scale) + np.asarray(offset)).astype(np.float32)
-
-
-def save_coordinates(path: Path, Y: np.ndarray, about: dict[str, Any]) -> bool:
+def save_coordinates(path: Path, Y: np.ndarray, about: Mapping[str, Any]) -> bool:
     """Return whether ``path`` (.npz) had to be written to hold ``Y`` (N, 2) and ``about``, plain values as in JSON.
 
     The file is whole or not there, and the same content always gives the same bytes.
@@ -66,29 +53,21 @@ def save_coordinates(path: Path, Y: np.ndarray, about: dict[str, Any]) -> bool:
 
 
 def load_coordinates(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the coordinates float32 (N, 2) in ``path``, and what was noted about them.
-
-    Raises ValueError if the file is damaged, FileNotFoundError if there is none.
-    """
+    """Return the coordinates float32 (N, 2) in ``path``, and what was noted. Raises ValueError if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             planes, note, digest = stored["planes"], json.loads(str(stored["note"])), str(stored["sha256"])
-        columns = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<u2")[..., 0]  # (2, N)
-        steps = np.ascontiguousarray(columns.T)
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        steps = np.ascontiguousarray(planes.transpose(0, 2, 1)).view("<u2")[..., 0].T  # (N, 2)
+        if _digest(steps, note) != digest:
+            raise ValueError("its content has another SHA-256 than it says")
+    except Exception as error:  # what a damaged archive raises depends on where the damage is
         raise ValueError(f"{path} is damaged ({error}); take it from the repository again") from error
-    if _digest(steps, note) != digest:
-        raise ValueError(
-            f"{path} is damaged: its content has another SHA-256 than it says; take it from the repository"
-        )
-    return restored(steps, note["offset"], note["scale"]), note["about"]
+    return (steps * np.asarray(note["scale"]) + np.asarray(note["offset"])).astype(np.float32), note["about"]
 
 
-def _digest(steps: np.ndarray, note: dict[str, Any]) -> str:
+def _digest(steps: np.ndarray, note: Mapping[str, Any]) -> str:
     text = np.frombuffer(json.dumps(note, sort_keys=True).encode(), np.uint8)
-    return sha256_array(np.concatenate([steps.astype("<u2").view(np.uint8).ravel(), text]))
+    return sha256_array(np.concatenate([np.ascontiguousarray(steps, "<u2").view(np.uint8).ravel(), text]))
 
 
 def split_latents(
@@ -102,31 +81,16 @@ def split_latents(
 ) -> dict[str, np.ndarray]:
     """Return the named layers' outputs for all images of ``split``, {name: float32 (N, D)}, in order, on the CPU.
 
-    The bytes of the split pass through the net ``batch_size`` at a time, normalised by ``mean`` and ``std`` (3,) on the
-    net's device; each output is flattened and goes straight to its place in one array, so no more than a batch is ever
-    held twice. 45,000 x 2048 numbers are 369 MB. The net stays as it was, see ``layers.latents``.
-
-    Raises:
-        ValueError: an unknown layer (those there are, are listed), or a split without images.
+    The bytes pass through the net ``batch_size`` at a time, normalised by ``mean`` and ``std`` (3,) on the net's
+    device. The net stays as it was. Raises ValueError for an unknown layer, with those that there are.
     """
-    if not len(split):
-        raise ValueError("the split has no images")
     device = next(model.parameters()).device
-    mean, std = mean.to(device), std.to(device)
-    found: dict[str, np.ndarray] = {}
-    began = 0
+    parts: dict[str, list[Tensor]] = {}
     for images in split.images.split(batch_size):
-        outputs = latents(model, normalise(images.to(device), mean, std), layers, batch_size=batch_size)
-        for name, output in outputs.items():
-            rows = output.flatten(1).float().cpu().numpy()  # (B, …) -> (B, D)
-            if name not in found:
-                found[name] = np.empty((len(split), rows.shape[1]), np.float32)
-            found[name][began : began + len(rows)] = rows
-        began += len(images)
-    return found
-
-
-REHEARSED = 250  # iterations in a rehearsal
+        seen = normalise(images.to(device), mean.to(device), std.to(device))
+        for name, output in latents(model, seen, layers, batch_size=batch_size).items():
+            parts.setdefault(name, []).append(output.flatten(1).float().cpu())  # (B, …) -> (B, D)
+    return {name: torch.cat(outputs).numpy() for name, outputs in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -134,8 +98,8 @@ class Picture:
     """An embedding of one layer's latents of a run's training images, and what is known about it.
 
     ``coordinates``: float32 (N, 2), in the order of the training split; ``about``: plain values, among them ``run``
-    (the key of its record), ``layer``, ``epoch``, ``backend``, ``parameters``, ``seconds``, ``quality`` (see
-    ``projection.quality``) and ``mixing`` (pairs of classes with the share of neighbours that they exchange).
+    (the key of its record), ``layer``, ``epoch``, ``backend``, ``parameters``, ``seconds``, ``quality`` (figures of
+    merit by name) and ``mixing`` (pairs of classes with the share of neighbours that they exchange).
     """
 
     coordinates: np.ndarray
@@ -168,7 +132,7 @@ def picture(
     path = _path(run, layer, epoch, points, after, parameters)
     if not path.is_file():
         made = make_picture(run, layer, epoch, points=points, after=after, **parameters)
-        save_coordinates(path, made.coordinates, dict(made.about))
+        save_coordinates(path, made.coordinates, made.about)
     # Read back also when it was just made: a coordinate is the same the first time and ever after.
     return Picture(*load_coordinates(path))
 
@@ -185,20 +149,20 @@ def make_picture(
     run: Run, layer: str, epoch: int, *, points: int | None = None, after: Picture | None = None, **parameters: Any
 ) -> Picture:
     """Return what :func:`picture` does, made now and not kept."""
-    network, data, split = _scene(run, epoch, points)
+    data, split = load(run.experiment.dataset), pictured(run, points)
+    network = load_snapshot(run, epoch).to(pick_device())
     X = split_latents(network, split, data.mean, data.std, layer)[layer]
     start = {} if after is None else {"initialization": after.coordinates}
     if smoke():  # a rehearsal shows that it works, not what comes of it
         parameters["iterations"] = min(parameters.get("iterations", REHEARSED), REHEARSED)
         if "perplexity" in parameters:  # its few pictures bear no large one
             parameters["perplexity"] = min(parameters["perplexity"], (len(X) - 1) // 3)
-    made = embed(X, **{"seed": run.seed, "verbose": False, **start, **parameters})
+    made = embed(X, **{"seed": run.seed, **start, **parameters})
     Y = made.coordinates if after is None else align(made.coordinates, after.coordinates)
     labels = split.labels.cpu().numpy()
-    # The backend's own divergence where it has one: to work it out again takes as long as the embedding.
-    perplexity = made.parameters["perplexity"] if made.kl is None else None
-    figures = quality(X, Y, labels, perplexity=perplexity, pca_dimensions=made.parameters["dimensions"])
-    figures |= {} if made.kl is None else {"kl": made.kl}
+    kl = made.kl
+    if kl is None:  # the backend's own where it has one: to work it out again takes as long as the embedding
+        kl = kl_divergence(principal(X, made.parameters["dimensions"]), Y, made.parameters["perplexity"])
     about = {
         "run": run.content["key"],
         "device": run.device,
@@ -209,7 +173,7 @@ def make_picture(
         "parameters": made.parameters,
         "repeatable": made.repeatable,
         "seconds": round(made.seconds, 2),
-        "quality": {name: round(value, 5) for name, value in figures.items()},
+        "quality": {name: round(value, 5) for name, value in {**quality(X, Y, labels), "kl": kl}.items()},
         "mixing": [(one, other, round(share, 5)) for one, other, share in intermixing(Y, labels, data.classes)],
     }
     return Picture(Y, about)
@@ -218,15 +182,13 @@ def make_picture(
 def answers(run: Run, epoch: int, *, points: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the true classes and those that the network named after ``epoch`` epochs, uint8 (N,) each.
 
-    In the order of a :func:`picture` of as many ``points``; read, or computed now and kept.
-
-    Raises:
-        FileNotFoundError: they were not computed yet, and the run's weights are not here.
+    In the order of a :func:`picture` of as many ``points``; read, or computed now and kept. Raises FileNotFoundError
+    where that takes weights that are not here.
     """
     path = _path(run, "answers", epoch, points, None, {}).with_suffix(".json")
     if not path.is_file():
-        network, data, split = _scene(run, epoch, points)
-        named = predict(network, split, data.mean, data.std).argmax(1)
+        data, split = load(run.experiment.dataset), pictured(run, points)
+        named = predict(load_snapshot(run, epoch).to(pick_device()), split, data.mean, data.std).argmax(1)
         kept = {"labels": pack(split.labels.cpu().numpy()), "answers": pack(named.numpy())}
         atomic_write(path, json.dumps(kept) + "\n")
     kept = json.loads(path.read_text())
@@ -235,17 +197,8 @@ def answers(run: Run, epoch: int, *, points: int | None = None) -> tuple[np.ndar
 
 def pictured(run: Run, points: int | None = None) -> Split:
     """Return the images that a :func:`picture` of so many ``points`` shows, in its order; needs the data set."""
-    return _images(run, load(run.experiment.dataset), points)
-
-
-def _images(run: Run, data: Dataset, points: int | None) -> Split:
-    split = training_split(run.experiment, data)
+    split = training_split(run.experiment, load(run.experiment.dataset))
     return split if points is None else subset(split, min(points, len(split)), seed=0)
-
-
-def _scene(run: Run, epoch: int, points: int | None) -> tuple[nn.Module, Dataset, Split]:
-    data = load(run.experiment.dataset)
-    return load_snapshot(run, epoch).to(pick_device()), data, _images(run, data, points)
 
 
 def _path(
