@@ -33,7 +33,7 @@ FLOORS = (
     ("data",),
     ("training",),
     ("record",),
-    ("figures", "latent", "lessons", "show"),
+    ("figures", "latent", "show"),
 )
 
 

@@ -1,1 +1,0 @@
-"""Code of single lessons."""
