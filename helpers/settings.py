@@ -17,6 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 GENERATED = ROOT / "report" / "generated"
 NOTEBOOKS = ROOT / "notebooks"
+# glibc otherwise gives every large tensor back to the system and asks for it again at each step, a page at a time.
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 
 # The badges and the set-up cell of every notebook point here; change it in a fork, then run `make badges`.
 OWNER, REPO, BRANCH = "convolutional-course", "cnn-course", "main"

@@ -34,7 +34,7 @@ from helpers.data import load as load_data
 from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
 from helpers.record.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
-from helpers.settings import DATA, ROOT, runs_folder, smoke
+from helpers.settings import DATA, KEEP_MEMORY, ROOT, runs_folder, smoke
 from helpers.training import Experiment, Fit, criterion, fingerprint, pick_device, predict, training_split
 from helpers.training import numpy_engine as numpy_train
 from helpers.training.loop import fit
@@ -42,12 +42,6 @@ from helpers.training.loop import fit
 BINS = 15
 POINTS_PER_RUN = 400
 ATTEMPTS = 2
-# glibc otherwise gives every large tensor back to the system and asks for it again at each step, a page at a time.
-KEEP_MEMORY = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_MMAP_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
 # A GPU is shared by this many of the course's small runs: one alone leaves most of it idle.
 RUNS_PER_GPU = 8
 
