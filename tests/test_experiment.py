@@ -31,6 +31,8 @@ from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
         ({"seed": -1}, "seed"),
         ({"averaging": 1.0}, r"averaging=1.0.*at least 0 and below 1"),
         ({"averaging": True}, "averaging=True"),
+        ({"snapshots": "no"}, "snapshots='no'.*True or False"),
+        ({"flagship": 1}, "flagship=1.*True or False"),
         ({"averaging": float("nan")}, "averaging=nan"),
         ({"class_weights": "inverse"}, "balanced"),
         ({"class_weights": "balanced", "loss": "kl_div"}, "needs CrossEntropyLoss"),

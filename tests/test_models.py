@@ -310,6 +310,7 @@ def test_a_choice_can_be_checked_without_drawing_weights():
         ("r2", {"width": True}, "width is True"),
         ("r0-final", {"blocks": "plain"}, "fc2=True"),
         ("r2", {"classes": 0}, "classes is 0"),
+        ("r2", {"classes": 1}, "classes is 1.*at least 2"),
         ("r2", {"classes": "10"}, "classes is '10'"),
         ("r0-base", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
         ("r0-final", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),

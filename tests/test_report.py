@@ -9,8 +9,7 @@ from synthetic import synthetic_runs
 
 from course import numbers as results
 from course import report
-from helpers import settings, style
-from helpers import show as publish
+from helpers import settings, show, style
 from helpers.record import Study, arm_interval, published, published_figures, published_for
 from helpers.record.literature import published_reports
 from helpers.training import Experiment
@@ -149,11 +148,11 @@ def test_an_unknown_result_stops_latex(folder):
 def test_figures_and_tables_with_awkward_text_compile_and_wide_ones_fit(folder, monkeypatch):
     awkward = r"_&%$#{}~^\ <>\" – ± × → ≥ é, [and] = so on"
     columns = {f"column number {i}": [awkward, "1,234.50 ± 0.25"][i % 2 : i % 2 + 1] for i in range(8)}
-    monkeypatch.setattr(publish, "generated_folder", lambda: folder / "generated")
-    monkeypatch.setattr(publish, "display", lambda *shown: None)
-    publish.table("03-awkward", pd.DataFrame(columns, index=[awkward]), caption=awkward)
-    publish.figure("03-awkward", lambda: style.new_figure(1.0), caption=awkward, alt=awkward)
-    publish.sentence("03-awkward", f"{awkward}\n{awkward}")
+    monkeypatch.setattr(show, "generated_folder", lambda: folder / "generated")
+    monkeypatch.setattr(show, "display", lambda *shown: None)
+    show.table("03-awkward", pd.DataFrame(columns, index=[awkward]), caption=awkward)
+    show.figure("03-awkward", lambda: style.new_figure(1.0), caption=awkward, alt=awkward)
+    show.sentence("03-awkward", f"{awkward}\n{awkward}")
     kinds = ("coursefigure", "coursetable", "coursetext")
     write(folder, "\n".join(rf"\{kind}{{03-awkward}}" for kind in kinds) + r" \coursetable{studies} \citep{R2}")
     assert report.check(folder) == []
@@ -200,8 +199,8 @@ def test_the_record_regenerates_the_committed_numbers(tmp_path, monkeypatch):
 
 def test_the_record_bears_out_every_sentence_that_rests_on_it():
     lines = [line for path in settings.GENERATED.glob("texts/*.tex") for line in path.read_text().splitlines()]
-    assert [line for line in lines if publish.FAILS in line] == []
-    assert sum(line.startswith(f"% {publish.HOLDS}: ") for line in lines) >= 2 * 13
+    assert [line for line in lines if show.FAILS in line] == []
+    assert sum(line.startswith(f"% {show.HOLDS}: ") for line in lines) >= 2 * 13
 
 
 def test_the_rule_of_evidence_errs_as_seldom_as_the_report_says():

@@ -32,8 +32,6 @@ from helpers.data.names import parse
 from helpers.files import sha256_array
 from helpers.settings import DATA, stand_in
 
-__all__ = ["DataError", "DataMissing", "Dataset", "Split", "load", "subset"]
-
 VALIDATION_SHARE = 0.1
 
 

@@ -18,15 +18,21 @@ from torch import nn
 from helpers.models import networks
 from helpers.models.layers import ENOUGH_PICTURES, Residual, Whitening, whiten
 from helpers.models.networks import IDEAS, SWITCHES
-from helpers.models.structure import evaluating, latents, layer_table, structure_hash, summary
+from helpers.models.structure import latents, layer_table, structure_hash, summary
 
 MODELS: dict[str, Callable[..., nn.Sequential]] = {
-    net.__name__.replace("_", "-"): net
-    for net in (
-        *(networks.r0_base, networks.r0_model2, networks.r0_final, networks.r1, networks.r2),
-        *(networks.r3, networks.r3_norm, networks.r4),
-        *(networks.googlenet, networks.improved, networks.compact, networks.fast94),
-    )
+    "r0-base": networks.r0_base,
+    "r0-model2": networks.r0_model2,
+    "r0-final": networks.r0_final,
+    "r1": networks.r1,
+    "r2": networks.r2,
+    "r3": networks.r3,
+    "r3-norm": networks.r3_norm,
+    "r4": networks.r4,
+    "googlenet": networks.googlenet,
+    "improved": networks.improved,
+    "compact": networks.compact,
+    "fast94": networks.fast94,
 }
 
 
@@ -52,6 +58,8 @@ def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
         like = 2 if option == "classes" else known[option]
         if not _is_like(value, like):
             raise ValueError(f"{option} is {value!r}; give a value of the kind of {like!r}")
+    if classes < 2:
+        raise ValueError(f"classes is {classes}; a classifier needs at least 2")
     return MODELS[name](classes, **chosen)
 
 

@@ -103,6 +103,9 @@ class Experiment:
         object.__setattr__(self, "lr", float(self.lr))
         _number("averaging", self.averaging, float, 0, 1)
         _number("mixup", self.mixup, float, 0)
+        for name in ("flagship", "snapshots"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name}={value!r}: choose True or False")
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("engine", self.engine, ENGINES)
         _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)

@@ -7,7 +7,6 @@ import torch
 from matplotlib import pyplot
 
 from helpers import settings, show
-from helpers import show as publish
 from helpers.data import DataMissing
 from helpers.style import new_figure
 
@@ -15,17 +14,17 @@ from helpers.style import new_figure
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Generated files and measurements go to a temporary folder; what is displayed is collected."""
-    for module in (publish, settings):
+    for module in (show, settings):
         monkeypatch.setattr(module, "generated_folder", lambda: tmp_path / "generated")
-    monkeypatch.setattr(publish, "GENERATED", tmp_path / "generated")
-    monkeypatch.setattr(publish, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr(show, "GENERATED", tmp_path / "generated")
+    monkeypatch.setattr(show, "runs_folder", lambda: tmp_path / "runs")
     return tmp_path
 
 
 @pytest.fixture
 def shown(monkeypatch):
     objects = []
-    monkeypatch.setattr(publish, "display", lambda *several: objects.extend(several))
+    monkeypatch.setattr(show, "display", lambda *several: objects.extend(several))
     return objects
 
 
@@ -47,7 +46,7 @@ def refuse():
 
 
 def test_a_figure_is_shown_with_its_description_and_kept_for_the_report(folder, shown):
-    publish.figure("03-line", draw, caption="A line of 3 points, 95 % `sure`.", alt="It rises, then falls.")
+    show.figure("03-line", draw, caption="A line of 3 points, 95 % `sure`.", alt="It rises, then falls.")
     image, caption = shown
     kept = folder / "generated" / "figures"
     assert image.data == (kept / "03-line.png").read_bytes()
@@ -60,17 +59,17 @@ def test_a_figure_is_shown_with_its_description_and_kept_for_the_report(folder, 
 
 
 def test_publishing_again_leaves_the_files_untouched(folder, shown):
-    publish.figure("03-line", draw, caption="A line.", alt="A line.")
+    show.figure("03-line", draw, caption="A line.", alt="A line.")
     paths = sorted((folder / "generated" / "figures").iterdir())
     before = [path.stat().st_mtime_ns for path in paths]
-    publish.figure("03-line", draw, caption="A line.", alt="A line.")
+    show.figure("03-line", draw, caption="A line.", alt="A line.")
     assert [path.stat().st_mtime_ns for path in paths] == before and len(paths) == 3
 
 
 def test_without_its_data_set_a_figure_is_shown_as_committed(folder, shown, capsys):
-    publish.figure("01-classes", draw, caption="Old.", alt="Old.", needs=Data(here=True))
+    show.figure("01-classes", draw, caption="Old.", alt="Old.", needs=Data(here=True))
     committed = shown[0].data
-    publish.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
+    show.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
     assert shown[2].data == committed
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "cifar10 is absent" in said and "01-classes" in said
@@ -79,29 +78,29 @@ def test_without_its_data_set_a_figure_is_shown_as_committed(folder, shown, caps
 
 def test_without_data_set_and_committed_picture_the_error_says_what_to_do(folder, shown):
     with pytest.raises(DataMissing, match="data/README.md"):
-        publish.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
+        show.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
     assert not shown
 
 
 @pytest.mark.parametrize("name", ["curves", "3-curves", "03_curves", "03-Curves", "../03-curves"])
 def test_a_name_tells_the_notebook(folder, shown, name):
     with pytest.raises(ValueError, match="notebook's number"):
-        publish.figure(name, draw, caption="A.", alt="A.")
+        show.figure(name, draw, caption="A.", alt="A.")
 
 
 def test_a_figure_needs_caption_and_alt_text(folder, shown):
     with pytest.raises(ValueError, match="alt text"):
-        publish.figure("03-line", draw, caption="A line.", alt=" ")
+        show.figure("03-line", draw, caption="A line.", alt=" ")
 
 
 def test_a_figure_of_pyplot_is_not_left_open_to_be_shown_twice(folder, shown):
-    publish.figure("03-line", lambda: pyplot.subplots()[0], caption="A.", alt="A.")
+    show.figure("03-line", lambda: pyplot.subplots()[0], caption="A.", alt="A.")
     assert not pyplot.get_fignums()
 
 
 def test_a_rehearsal_writes_elsewhere(shown, monkeypatch):
     monkeypatch.setenv("COURSE_SMOKE", "1")
-    publish.figure("99-rehearsal", draw, caption="A.", alt="A.")
+    show.figure("99-rehearsal", draw, caption="A.", alt="A.")
     assert not (settings.GENERATED / "figures" / "99-rehearsal.png").exists()
     assert (settings.generated_folder() / "figures" / "99-rehearsal.png").exists()
 
@@ -152,7 +151,7 @@ def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
 
 def test_a_table_is_shown_and_kept_for_report_and_readme(folder, shown):
     content = pd.DataFrame({"accuracy (%)": ["83.0 ± 0.4"]}, index=["R2"])
-    publish.table("03-table", content, caption="One net.")
+    show.table("03-table", content, caption="One net.")
     assert shown[0].data == "One net." and shown[1] is content
     kept = folder / "generated" / "tables"
     assert r"\caption{One net. \madeby{03}}" in (kept / "03-table.tex").read_text()
@@ -160,8 +159,8 @@ def test_a_table_is_shown_and_kept_for_report_and_readme(folder, shown):
 
 
 def test_a_sentence_is_printed_and_several_become_a_list(folder, capsys):
-    publish.sentence("03-finding", "R2 above R4 by 18 points")
-    publish.sentence("03-verdict", "A above B, 95% interval [1, 2]\nB and C: not separable")
+    show.sentence("03-finding", "R2 above R4 by 18 points")
+    show.sentence("03-verdict", "A above B, 95% interval [1, 2]\nB and C: not separable")
     assert capsys.readouterr().out.splitlines()[0] == "R2 above R4 by 18 points"
     kept = folder / "generated" / "texts"
     assert (kept / "03-finding.tex").read_text().endswith("\nR2 above R4 by 18 points%\n")
@@ -177,28 +176,28 @@ def test_a_measurement_is_made_once_and_read_as_it_was_first_returned(folder):
 
     expected = {"mean": [0.5, 0.25], "n": 3, "7": [[1]], "z": [1, 2], "a": None}
     for _ in range(2):
-        value = publish.measured("01-statistics", compute)
+        value = show.measured("01-statistics", compute)
         assert value == expected and list(value) == list(expected)
     assert len(calls) == 1
 
 
 def test_a_measurement_under_other_conditions_is_made_again(folder, capsys):
-    assert publish.measured("12-quality", lambda: 1, of={"perplexity": 30}) == 1
-    assert publish.measured("12-quality", lambda: 2, of={"perplexity": 30}) == 1
-    assert publish.measured("12-quality", lambda: 3, of={"perplexity": 50}) == 3
+    assert show.measured("12-quality", lambda: 1, of={"perplexity": 30}) == 1
+    assert show.measured("12-quality", lambda: 2, of={"perplexity": 30}) == 1
+    assert show.measured("12-quality", lambda: 3, of={"perplexity": 50}) == 3
     assert "12-quality" in capsys.readouterr().err
-    assert publish.measured("12-quality", lambda: 4, of={"perplexity": 50}) == 3
+    assert show.measured("12-quality", lambda: 4, of={"perplexity": 50}) == 3
 
 
 def test_a_damaged_or_impossible_measurement_is_told(folder):
     path = folder / "runs" / "measured" / "01-x.json"
     with pytest.raises(TypeError, match="object"):
-        publish.measured("01-x", object)
+        show.measured("01-x", object)
     assert not path.exists()
-    publish.measured("01-x", lambda: 1)
+    show.measured("01-x", lambda: 1)
     path.write_text(path.read_text()[:7])
     with pytest.raises(ValueError, match="01-x.json is damaged"):
-        publish.measured("01-x", lambda: 1)
+        show.measured("01-x", lambda: 1)
     path.write_text(json.dumps({"value": 1}))
     with pytest.raises(ValueError, match="damaged"):
-        publish.measured("01-x", lambda: 1)
+        show.measured("01-x", lambda: 1)
