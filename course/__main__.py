@@ -126,7 +126,7 @@ def numbers(_: argparse.Namespace) -> int:
 
 
 def _refresh_readme() -> None:
-    """Fill in the README's tables: the notebooks, with the training time of their runs added up, and the comparison."""
+    """Fill in the README's tables: the notebooks, with the training time of what they show, and the comparison."""
     from course.notebooks import fill, overview, studies_by_notebook
     from helpers.record import DEVICES, read_run
 
@@ -134,7 +134,7 @@ def _refresh_readme() -> None:
         return
     times = {}
     for name, studies in studies_by_notebook().items():
-        experiments = {e for study in studies for _, e in study.experiments()}
+        experiments = {e for study in studies if study.is_recorded() for _, e in study.experiments()}
         found = [run for e in experiments for device in DEVICES if (run := read_run(e, device))]
         runs = {(run.content["key"], run.device): run for run in found}.values()  # NumPy's run answers to both kinds
         hours = {kind: sum(r.metrics["training_seconds"] for r in runs if r.device == kind) / 3600 for kind in DEVICES}
