@@ -1,5 +1,7 @@
 """Muon for whole networks: PyTorch's own on flattened kernels, AdamW for the rest, whatever the memory layout."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from taught import taught
@@ -100,6 +102,7 @@ def test_frozen_weights_are_left_alone_and_one_matrix_is_adamws():
 
 def test_notebook_10_writes_the_step_out(monkeypatch):
     monkeypatch.setattr(torch, "bfloat16", torch.float64)  # in which PyTorch's Muon would work
+    monkeypatch.setattr("helpers.training.parts.products", lambda *_: nullcontext())
     shown, memory = taught("10", "orthogonalised", "muon"), {}
     model = net().double()
     ours, optimizer = as_matrix(model[0].weight.detach()).numpy().copy(), Muon(model.parameters(), 0.02)

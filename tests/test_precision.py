@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from helpers.models import build
-from helpers.training.loop import RoundedProducts, products
+from helpers.training.parts import RoundedProducts, products
 
 
 def outputs_and_gradients(model, images, *contexts):
@@ -71,3 +71,15 @@ def test_rounding_is_for_bfloat16_on_processors_without_it(monkeypatch):
     assert not isinstance(products("bf16", torch.device("cuda")), RoundedProducts)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     assert not isinstance(products("bf16", torch.device("cpu")), RoundedProducts)
+
+
+def test_muons_products_are_bfloat16s_computed_in_float32():
+    a, b, c = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(1)).bfloat16()
+    with RoundedProducts():
+        ours = [a @ b, torch.addmm(a, b, c, beta=-4.775, alpha=2.0315), a.float() @ b.float()]
+    a, b, c = a.double(), b.double(), c.double()
+    exact = [a @ b, -4.775 * a + 2.0315 * b @ c]
+    for value, true in zip(ours, exact, strict=False):
+        assert value.dtype == torch.bfloat16
+        assert ((value.double() - true).abs() <= ROUNDING * true.abs() + 1e-5 * true.abs().max()).all()
+    assert ours[2].dtype == torch.float32  # what is float32 stays so

@@ -21,6 +21,8 @@ from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
 PRECISIONS = ("fp32", "bf16")
 ENGINES = ("torch", "numpy")
 CLASS_WEIGHTS = ("", "balanced")
+# Networks that are known to build: the runs of an arm, and its record, ask again for the same one.
+_BUILT: set[tuple[str, str]] = set()
 
 
 def _one_of(what: str, value: str, choices: Iterable[str]) -> None:
@@ -85,8 +87,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", str(parse(self.dataset)))
-        with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
-            build(self.model, **self.model_options)
+        network = (self.model, repr(sorted(self.model_options.items())))
+        if network not in _BUILT:
+            with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
+                build(self.model, **self.model_options)
+            _BUILT.add(network)
         augmentation(self.augmentation)
         self._settle("optimizer", OPTIMIZERS, reserved=("params", "lr"))
         self._settle("loss", LOSSES, suffix="loss", reserved=("size_average", "reduce"))
@@ -169,7 +174,7 @@ def rehearsal(experiment: Experiment) -> Experiment:
     """Return the same experiment, tiny and on the embedded digits: what ``COURSE_SMOKE=1`` trains instead."""
     return experiment.but(
         dataset="digits",
-        train_size=128,
+        train_size=64,
         epochs=min(experiment.epochs, 2),
-        batch_size=min(experiment.batch_size, 64),
+        batch_size=min(experiment.batch_size, 32),
     )

@@ -12,7 +12,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from helpers.data import Dataset, Split
@@ -36,30 +33,10 @@ from helpers.training.parts import (
     moving_average,
     normalise,
     optimizer,
+    products,
     schedule,
     training_split,
 )
-
-
-class RoundedProducts(TorchFunctionMode):
-    """Within it, convolutions and linear layers round to bfloat16 as autocast has them do, and compute in float32.
-
-    The casts are part of the graph, so gradients are rounded where autocast rounds them.
-    """
-
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func not in (F.conv2d, F.linear):
-            return func(*args, **(kwargs or {}))
-        rounded = [a.bfloat16().float() if isinstance(a, Tensor) else a for a in args]
-        with torch.autocast("cpu", enabled=False):
-            return func(*rounded, **(kwargs or {})).bfloat16()
-
-
-def products(precision: str, device: torch.device) -> AbstractContextManager:
-    """Return the context that makes bfloat16 products fast on ``device``, if ``precision`` and processor need one."""
-    in_hardware = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return nullcontext() if precision != "bf16" or in_hardware else RoundedProducts()
-
 
 EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an
