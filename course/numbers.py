@@ -1,14 +1,17 @@
 """Every number that the report may quote, from the record: ``study/arm/figure/mean`` and the like.
 
 Keys are lower case words joined by ``/``; what is no letter, digit, dot or hyphen in a label becomes a hyphen.
-A figure has mean, half-width, low and high (of its 95 % interval), n (seeds) and pm (mean ± half-width).
+A figure has mean, n (seeds) and pm (mean ± half-width of the 95 % interval). Among the numbers is how often the rule of
+evidence errs, and how much it sees: simulated and counted on the course's own record.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers.record import (
@@ -17,15 +20,23 @@ from helpers.record import (
     Runs,
     Study,
     arm_mean_and_half,
+    critical_value,
+    interval,
+    kept_values,
+    largest_t,
     published_figures,
     scale_and_digits,
-)
+    verdict,
+)  # fmt: skip
 from helpers.settings import runs_folder
-from helpers.show import escape, number
+from helpers.show import escape, measured, number
 
-Studies = Mapping[str, Sequence[Study]]
+# What is recorded: each study's notebook and runs, by the study's name.
+Found = Mapping[str, tuple[str, Runs]]
 # No sentence quotes from a longer list than this; a figure or a table shows it.
 LONGEST_LIST = 32
+# Numbers of seeds for which the rule's error is simulated, and in how many families for each study.
+METRIC, SEEDS, FAMILIES = "validation_accuracy", (3, 6), 2_000
 
 
 def slug(label: object) -> str:
@@ -33,17 +44,13 @@ def slug(label: object) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", str(label).lower()).strip("-")
 
 
-def recorded(studies: Studies) -> dict[str, tuple[str, Runs]]:
-    """Return (notebook, runs) of every study with enough of a record to be read; nothing is trained."""
-    found = {}
-    for notebook, several in studies.items():
-        for study in several:
-            if study.is_recorded():
-                found[study.name] = notebook, study.runs()
-    return found
+def recorded(studies: Mapping[str, Sequence[Study]]) -> Found:
+    """Return every study of ``studies``, by notebook, that has enough of a record to be read; nothing is trained."""
+    pairs = [(notebook, study) for notebook, several in studies.items() for study in several]
+    return {study.name: (notebook, study.runs()) for notebook, study in pairs if study.is_recorded()}
 
 
-def distinct(found: Mapping[str, tuple[str, Runs]]) -> list[Run]:
+def distinct(found: Found) -> list[Run]:
     """Return all runs, each once, though several studies may share it."""
     return list({(run.content["key"], run.device): run for _, runs in found.values() for run in runs}.values())
 
@@ -52,69 +59,51 @@ def _hours(runs: Sequence[Run]) -> float:
     return sum(run.metrics["training_seconds"] for run in runs) / 3600
 
 
-def numbers(studies: Studies) -> dict[str, str]:
+def _machines(runs: Iterable[Run]) -> str:
+    return ", ".join(sorted({run.provenance["device_name"] for run in runs}))
+
+
+def numbers(found: Found) -> dict[str, str]:
     """Return the LaTeX text of every key: studies, totals, measurements and published figures."""
-    found = recorded(studies)
     values: dict[str, str] = {"level": number(100 * LEVEL)}
     for name, (_, runs) in found.items():
         values |= {f"{slug(name)}/{key}": text for key, text in _of_study(runs)}
-    values |= _totals(found)
+    if runs := distinct(found):
+        values["total/runs"], values["total/hours"] = number(len(runs)), number(_hours(runs), 1)
+        values["total/seeds/least"] = number(min(len(several.seeds) for _, several in found.values()))
+        values["date"] = max(run.provenance["date"] for run in runs)
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
-    return values | dict(_published())
-
-
-def _published() -> Iterator[tuple[str, str]]:
-    """Yield every published figure, and where its pictures are known their number and the ends of its interval."""
     for key, figure in published_figures().items():
-        yield f"published/{key}", number(figure.text)
-        if ends := figure.interval():
-            yield f"published/{key}/pictures", number(figure.pictures)
-            for name, end in zip(("low", "high"), ends, strict=True):
-                yield f"published/{key}/{name}", number(end, 1)
+        values[f"published/{key}"] = number(figure.text)
+        if figure.pictures:
+            values[f"published/{key}/pictures"] = number(figure.pictures)
+    return values
 
 
 def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:
-    """Yield the keys and texts of one study."""
+    """Yield the keys and texts of one study; a choice that all arms share has a key without an arm as well."""
     by_arm = runs.by_arm()
-    yield from {
-        "arms": number(len(by_arm)),
-        "seeds": number(len(runs.seeds)),
-        "runs": number(len(runs)),
-        "hours": number(_hours(runs), 1),
-        "device": escape(_names(run.provenance["device_name"] for run in runs)),
-        "diverged": number(sum(run.diverged is not None for run in runs)),
-    }.items()
-    choices = {arm: several[0].experiment.but(seed=0).choices() for arm, several in by_arm.items()}
-    for arm, chosen in choices.items():
-        for choice, value in chosen.items():
+    yield "seeds", number(len(runs.seeds))
+    yield "runs", number(len(runs))
+    yield "hours", number(_hours(runs), 1)
+    yield "device", escape(_machines(runs))
+    choices = pd.DataFrame({arm: several[0].experiment.choices() for arm, several in by_arm.items()}).drop("seed")
+    for choice, values in choices.iterrows():
+        for arm, value in values.items():
             yield f"{slug(arm)}/{slug(choice)}", _choice(value)
-    for choice, value in next(iter(choices.values())).items():
-        if all(chosen[choice] == value for chosen in choices.values()):
-            yield slug(choice), _choice(value)
-    metrics = [m for m in runs[0].metrics if all(m in run.metrics for run in runs)]
-    for metric in metrics:
+        if all(value == values.iloc[0] for value in values):
+            yield slug(choice), _choice(values.iloc[0])
+    for metric in [m for m in runs[0].metrics if all(m in run.metrics for run in runs)]:
+        digits = scale_and_digits(metric)[1]
         for arm, several in by_arm.items():
-            for key, text in _figure(metric, several):
-                yield f"{slug(arm)}/{slug(metric)}/{key}", text
-
-
-def _figure(metric: str, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """Yield mean, half-width, low, high, n and pm of a figure over the seeds of one arm."""
-    _, digits = scale_and_digits(metric)
-    mean, half = arm_mean_and_half(runs, metric)
-    if mean != mean:
-        return
-    yield "n", number(len(runs))
-    yield "mean", number(mean, digits)
-    if half == half:
-        yield from {
-            "half-width": number(half, digits),
-            "low": number(mean - half, digits),
-            "high": number(mean + half, digits),
-            "pm": rf"\num{{{mean:.{digits}f} \pm {half:.{digits}f}}}",
-        }.items()
+            key, (mean, half) = f"{slug(arm)}/{slug(metric)}", arm_mean_and_half(several, metric)
+            if mean == mean:
+                yield f"{key}/n", number(len(several))
+                yield f"{key}/mean", number(mean, digits)
+            if half == half:
+                yield f"{key}/pm", rf"\num{{{mean:.{digits}f} \pm {half:.{digits}f}}}"
 
 
 def _choice(value: Any) -> str:
@@ -124,33 +113,6 @@ def _choice(value: Any) -> str:
     if isinstance(value, int | float):
         return number(value)
     return escape(value if isinstance(value, str) else json.dumps(value))
-
-
-def _totals(found: Mapping[str, tuple[str, Runs]]) -> dict[str, str]:
-    """Return what holds for all recorded runs together: how many, how long, where, of which data."""
-    runs = distinct(found)
-    if not runs:
-        return {}
-    provenance = [run.provenance for run in runs]
-    values = {
-        "total/studies": number(len(found)),
-        "total/runs": number(len(runs)),
-        "total/seeds/least": number(min(len(r.seeds) for _, r in found.values())),
-        "total/hours": number(_hours(runs), 1),
-        "total/devices": escape(_names(p["device_name"] for p in provenance)),
-        "total/commits": escape(_names(p["commit"][:10] for p in provenance)),
-        "date": max(p["date"] for p in provenance),
-    }
-    for name in provenance[0]["versions"]:
-        values[f"versions/{slug(name)}"] = escape(_names(p["versions"][name] for p in provenance))
-    for run in runs:
-        for name, digest in run.provenance["data_hashes"].items():
-            values[f"data/{slug(run.experiment.dataset)}/{slug(name)}"] = digest
-    return values
-
-
-def _names(values: Any) -> str:
-    return ", ".join(sorted(set(map(str, values))))
 
 
 def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -170,7 +132,7 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, _choice(value)
 
 
-def studies_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
+def studies_table(found: Found) -> pd.DataFrame:
     """Return what was trained for each study: notebook, arms, seeds, runs, device, hours."""
     rows = {
         name: {
@@ -178,7 +140,7 @@ def studies_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
             "arms": str(len(runs.arms)),
             "seeds": str(len(runs.seeds)),
             "runs": str(len(runs)),
-            "device": _names(run.provenance["device_name"] for run in runs),
+            "device": _machines(runs),
             "hours": f"{_hours(runs):.1f}",
         }
         for name, (notebook, runs) in found.items()
@@ -186,7 +148,7 @@ def studies_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def environments_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
+def environments_table(found: Found) -> pd.DataFrame:
     """Return on what the runs were recorded: a row per machine, versions and commit."""
     rows = []
     for run in distinct(found):
@@ -199,7 +161,7 @@ def environments_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
     return table.value_counts(sort=False).rename("runs").astype(str).reset_index().set_index("machine")
 
 
-def data_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
+def data_table(found: Found) -> pd.DataFrame:
     """Return the SHA-256 of every array that was trained on; any copy of the data must match."""
     rows = {
         f"{run.experiment.dataset}, {name.replace('_', ' ')}": f"`{digest}`"
@@ -207,3 +169,53 @@ def data_table(found: Mapping[str, tuple[str, Runs]]) -> pd.DataFrame:
         for name, digest in run.provenance["data_hashes"].items()
     }
     return pd.DataFrame({"SHA-256": rows})
+
+
+def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
+    """Return what the report says of the rule, from the studies of several arms among ``runs``, by name.
+
+    Every study asks of each arm whether it differs from the first one. Counted: these contrasts, and how many are
+    separable by the course's rule and by its predecessor, paired t intervals with Bonferroni's correction. Simulated,
+    for 3 and 6 seeds: in what share of families without any difference the rule finds one. There, the true variances
+    are those that the record shows, sampling error and all, which scatter more than the true ones can.
+    """
+    several = {name: found for name, found in runs.items() if len(found.arms) > 1}
+    spread = {name: kept_values(found, METRIC).var(ddof=1).tolist() for name, found in several.items()}
+    depends = {name: [f"{variance:.3e}" for variance in variances] for name, variances in spread.items()}
+    return measured("00-error-rate", lambda: _counts(several) | _simulated(spread), of=depends)
+
+
+def _counts(several: Mapping[str, Runs]) -> dict[str, float]:
+    contrasts = separable = paired = 0
+    correlations = []  # of two arms of one study, over the seeds: what pairing by seed could gain from
+    for found in several.values():
+        first, values = found.arms[0], kept_values(found, METRIC)
+        differences = verdict(found, METRIC, first).differences
+        each = 1 - (1 - LEVEL) / len(differences)
+        contrasts += len(differences)
+        separable += sum(d.separable for d in differences)
+        for d in differences:
+            _, low, high = interval((values[d.a] - values[d.b]).dropna(), each)
+            paired += low > 0 or high < 0
+        table = values.corr().to_numpy()
+        correlations.append(table[np.triu_indices(len(table), 1)])
+    correlation = round(float(np.nanmean(np.concatenate(correlations))), 2)
+    return {"correlation": correlation, "contrasts": contrasts, "separable": separable, "separable-in-pairs": paired}
+
+
+def _simulated(spread: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    rates = {}
+    for seeds in SEEDS:
+        errors = {name: family_error(variances, seeds, zlib.crc32(name.encode())) for name, variances in spread.items()}
+        worst = max(errors, key=errors.get)
+        rates |= {f"error-{seeds}-seeds": np.mean(list(errors.values())), f"worst-{seeds}-seeds": errors[worst]}
+    return {name: round(100 * float(rate), 2) for name, rate in rates.items()}
+
+
+def family_error(variances: Sequence[float], seeds: int, start: int = 0, families: int = FAMILIES) -> float:
+    """Return in what share of families of equal arms with these true ``variances`` the rule finds a difference."""
+    arms = len(variances)
+    runs, pairs = (seeds,) * arms, tuple((arm, 0) for arm in range(1, arms))
+    scatter = np.broadcast_to(np.maximum(variances, 1e-12), (families, arms))
+    largest = largest_t(np.random.default_rng(start), scatter, runs, pairs)
+    return float((largest > critical_value(runs, pairs)).mean())

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from course.error_rate import error_rates
-from course.numbers import Studies, data_table, environments_table, numbers, recorded, studies_table
+from course.notebooks import studies_by_notebook
+from course.numbers import Found, data_table, environments_table, error_rates, numbers, recorded, studies_table
 from helpers.files import write_if_changed
 from helpers.settings import GENERATED, ROOT, generated_folder, smoke
 from helpers.show import table_tex
@@ -50,21 +50,14 @@ class ReportError(RuntimeError):
     """The report cannot be built as it stands; the message lists what to mend."""
 
 
-def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path:
-    """Return the path of numbers.tex, written, with the tables of the appendix, from all declared studies' records.
-
-    Only numbers that the report in ``folder`` quotes are written there.
-    """
-    if studies is None:
-        from course.notebooks import studies_by_notebook
-
-        studies = studies_by_notebook()
-    found = recorded(studies)
+def write_numbers(found: Found | None = None, folder: Path = FOLDER) -> None:
+    """Write numbers.tex, with what the report in ``folder`` quotes, and the appendix's tables, from the record."""
+    found = recorded(studies_by_notebook()) if found is None else found
     error_rates({name: runs for name, (_, runs) in found.items()})  # measured, and so among the numbers
     quoted = {_full(*use) for path in texts(folder) for use in _USE.findall(path.read_text())}
-    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(studies).items()) if key in quoted]
-    path = generated_folder() / "numbers.tex"
-    write_if_changed(path, "% Written by course/report.py from data/runs.\n" + "\n".join(lines) + "\n")
+    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(found).items()) if key in quoted]
+    head = "% Written by course/report.py from data/runs.\n"
+    write_if_changed(generated_folder() / "numbers.tex", head + "\n".join(lines) + "\n")
     appendix = {
         "studies": (studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
         "environments": (environments_table(found), "On what the runs were recorded."),
@@ -74,7 +67,6 @@ def write_numbers(studies: Studies | None = None, folder: Path = FOLDER) -> Path
         if len(content):
             text = table_tex(name, content, caption, made_by="course/report.py")
             write_if_changed(generated_folder() / "tables" / f"{name}.tex", text)
-    return path
 
 
 def texts(folder: Path = FOLDER) -> list[Path]:

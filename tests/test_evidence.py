@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from course.error_rate import family_error
+from course.numbers import family_error
 from helpers.record import (
     Runs,
     arm_interval,
@@ -96,7 +96,7 @@ def test_families_without_a_difference_are_called_different_in_five_of_a_hundred
 
 
 def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
-    monkeypatch.setattr("course.error_rate.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
+    monkeypatch.setattr("course.numbers.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
     assert family_error(np.ones(7), 3) > 0.1
 
 

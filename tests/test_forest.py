@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_runs
 
-from course.error_rate import error_rates, family_error
+from course.numbers import error_rates, family_error
 from helpers.figures import plot_forest
 from helpers.record import Difference, Verdict, compare_values
 from helpers.settings import generated_folder
@@ -68,7 +68,7 @@ def test_what_is_taken_home_names_its_facts_and_says_when_one_fails(capsys, monk
 
 
 def test_the_rule_is_measured_on_the_studies_of_several_arms(monkeypatch):
-    monkeypatch.setattr("course.error_rate.measured", lambda name, compute, of: compute())
+    monkeypatch.setattr("course.numbers.measured", lambda name, compute, of: compute())
     runs = synthetic_runs()
     rates = error_rates({"base": runs, "alone": synthetic_runs("R2")})
     assert rates["contrasts"] == 2 and 0 <= rates["separable-in-pairs"] <= 2
