@@ -55,8 +55,7 @@ def smoke(args: argparse.Namespace) -> int:
 
 def record(args: argparse.Namespace) -> int:
     """Train what the notebooks declare and the record lacks."""
-    from course.notebooks import studies_by_notebook
-    from course.recording import most_telling_first
+    from course.notebooks import most_telling_first, studies_by_notebook
     from helpers.record import recorder
 
     studies = [study for several in studies_by_notebook().values() for study in several]
@@ -82,8 +81,8 @@ def status(args: argparse.Namespace) -> int:
     """List every study, and how much of it is recorded."""
     import pandas as pd
 
+    from course.notebooks import status as rows_of
     from course.notebooks import studies_by_notebook
-    from course.recording import status as rows_of
 
     rows = rows_of(studies_by_notebook())
     if args.json:

@@ -1,4 +1,4 @@
-"""The notebooks as files: what they declare, re-executing them in place, their badges and set-up cell."""
+"""The notebooks: what they declare and what of it is recorded, re-executing them in place, badges and set-up cell."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -18,10 +18,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from helpers.files import write_if_changed
+from helpers.models import build, layer_table
+from helpers.record import DEVICES, LEAST_SEEDS, Study, kind_for, read_run, record_path
 from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke
-
-if TYPE_CHECKING:
-    from helpers.record import Study
+from helpers.training import Experiment
 
 REPOSITORY = f"https://github.com/{OWNER}/{REPO}"
 SETUP_CELL = f"""\
@@ -81,7 +81,7 @@ def write(path: Path, notebook: NotebookNode) -> bool:
     return write_if_changed(path, nbformat.writes(notebook).rstrip("\n") + "\n")
 
 
-def declared_studies(path: Path) -> list["Study"]:
+def declared_studies(path: Path) -> list[Study]:
     """Return the studies that the notebook declares, in order, without training anything.
 
     Only cells tagged "imports" or "study" are executed, in a namespace of their own, so a study depends on
@@ -90,8 +90,6 @@ def declared_studies(path: Path) -> list["Study"]:
     Raises:
         NotebookFailed: such a cell cannot be executed alone.
     """
-    from helpers.record import Study
-
     namespace: dict[str, Any] = {"__name__": path.stem}
     for position, cell in code_cells(read(path)):
         if not set(DECLARING) & set(cell.metadata.get("tags", [])):
@@ -108,9 +106,56 @@ def declared_studies(path: Path) -> list["Study"]:
     return list({id(study): study for study in found if isinstance(study, Study)}.values())
 
 
-def studies_by_notebook() -> dict[str, list["Study"]]:
+def studies_by_notebook() -> dict[str, list[Study]]:
     """Return the declared studies of every notebook, by the notebook's name without suffix."""
     return {path.stem: declared_studies(path) for path in all_notebooks()}
+
+
+# Training images where an experiment takes them all; only the order of training depends on it.
+WHOLE = 45_000
+
+
+def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
+    """Return one row per study of ``studies`` (notebook -> its studies), and per kind of device that has runs of it.
+
+    Each row has study, notebook, declared and recorded (numbers of runs), seeds (complete in every arm), device
+    (None where nothing is recorded) and stale (runs whose model has changed since).
+    """
+    rows = []
+    for notebook, study in ((name, study) for name, several in studies.items() for study in several):
+        experiments = [e for _, e in study.experiments()]
+        at_home = [(kind_for(e, kind), record_path(e, kind)) for kind in DEVICES for e in experiments]
+        kinds = [kind for kind in DEVICES if any(home == kind and path.is_file() for home, path in at_home)]
+        for device in kinds or [None]:
+            runs = [run for e in experiments if device and (run := read_run(e, device))]
+            row = {
+                "study": study.name,
+                "notebook": notebook,
+                "declared": len(study.seeds) * len(study.arms),
+                "recorded": len(runs),
+                "seeds": len(study.recorded_seeds(device)) if device else 0,
+                "device": device,
+                "stale": sum(run.is_stale() for run in runs),
+            }
+            rows.append(row)
+    return rows
+
+
+def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Return the experiments, each once, in the order in which they answer most per hour.
+
+    First the seeds that every arm needs, then those beyond; within each, from the fewest multiply-adds to the most. So
+    a record that is stopped at any time holds many small studies rather than a part of one large one.
+    """
+    costs: dict[str, int] = {}
+
+    def cost(e: Experiment) -> int:  # about, and at most: the multiply-adds of all forward passes
+        name = f"{e.model} {e.model_options}"
+        if name not in costs:
+            costs[name] = sum(row["multiply_adds"] for row in layer_table(build(e.model, **e.model_options)))
+        return costs[name] * e.epochs * (e.train_size or WHOLE)
+
+    return sorted(dict.fromkeys(experiments), key=lambda e: (e.seed >= LEAST_SEEDS, cost(e), e.seed))
 
 
 class _ThisPython(AsyncKernelManager):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course.recording import most_telling_first, status
+from course.notebooks import most_telling_first, status
 from helpers.record import Run, Runs, Study, first_recorded, write_run
 from helpers.record import study as study_module
 from helpers.training import Experiment
