@@ -10,7 +10,9 @@ import sys
 import time
 
 import torch
+from tqdm import tqdm
 
+from course.bench import comparison
 from helpers.data import load
 from helpers.record import published
 from helpers.training import Experiment, Trainer, predict
@@ -32,13 +34,6 @@ FAST = Experiment(
 R2 = Experiment(model="r2", batch_size=512, precision="bf16", augmentation="crop:4 hflip", epochs=6)
 
 
-class Silent:
-    """A progress bar that shows nothing."""
-
-    def update(self) -> None:
-        """Do nothing."""
-
-
 def train(trainer: Trainer, seed: int) -> float:
     """Return the seconds of one whole training from the weights of ``seed``; the compiled step is kept.
 
@@ -50,7 +45,7 @@ def train(trainer: Trainer, seed: int) -> float:
     trainer.restore(fresh.state())
     trainer.experiment, trainer.sides = fresh.experiment, fresh.sides
     for number in range(1, trainer.experiment.epochs + 1):
-        trainer.epoch(number, Silent())
+        trainer.epoch(number, tqdm(disable=True))
     torch.cuda.synchronize()
     return time.perf_counter() - began
 
@@ -59,13 +54,6 @@ def accuracy(trainer: Trainer) -> float:
     """Return the validation accuracy of the trained network."""
     logits = predict(trainer.model, trainer.validation, trainer.mean, trainer.std)
     return (logits.argmax(1) == trainer.validation.labels.cpu()).float().mean().item()
-
-
-def row(name: str, ours: float, baseline: float, unit: str) -> dict:
-    """Return one comparison; a ratio above 1 means that ours is faster."""
-    ratio = round(baseline / ours, 3)
-    return {"name": name, "ours": round(ours, 3), "baseline": baseline, "ratio": ratio, "unit": unit,
-            "device": "cuda", "threads": torch.get_num_threads()}  # fmt: skip
 
 
 def measure() -> list[dict]:
@@ -87,8 +75,11 @@ def measure() -> list[dict]:
     train(r2, SEEDS)
     train(r2, 0)
     epoch = statistics.median(r2.fit.history["seconds"])
+    mean_seconds = statistics.mean(seconds)
     theirs = published("Jordan2024/94/seconds").value
     return [
-        row(name, statistics.mean(seconds), theirs, "seconds a training"),
-        row("fast94 epoch of R2's net", epoch, HALF_A_SECOND, "seconds an epoch"),
+        comparison(name, mean_seconds, theirs, "seconds a training", "cuda", ratio=theirs / mean_seconds),
+        comparison(
+            "fast94 epoch of R2's net", epoch, HALF_A_SECOND, "seconds an epoch", "cuda", ratio=HALF_A_SECOND / epoch
+        ),
     ]

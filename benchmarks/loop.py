@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from course.bench import comparison
 from helpers.data import load
 from helpers.models import build
 from helpers.training import Experiment, Trainer, augmentation, pick_device
@@ -91,12 +92,6 @@ def seconds(step: Callable[[], object], device: torch.device, count: int = 40) -
     return statistics.median(turns)
 
 
-def row(name: str, ours: float, baseline: float, ratio: float, unit: str, device: torch.device) -> dict:
-    """Return one comparison."""
-    figures = {"ours": round(ours, 3), "baseline": round(baseline, 3), "ratio": round(ratio, 4), "unit": unit}
-    return {"name": name, **figures, "device": device.type, "threads": torch.get_num_threads()}
-
-
 def loops(device: torch.device) -> list[dict]:
     """Return images per second of ours and of the tutorials' loop, and their ratios."""
     sides: dict[str, Callable[[], Iterator[None]]] = {
@@ -113,7 +108,7 @@ def loops(device: torch.device) -> list[dict]:
             rates[name].append(rate(steps, device))
     median = {name: statistics.median(values) for name, values in rates.items()}
     theirs = median.pop("baseline")
-    return [row(name, value, theirs, value / theirs, "images/s", device) for name, value in median.items()]
+    return [comparison(name, value, theirs, "images/s", device.type) for name, value in median.items()]
 
 
 def augmenting(device: torch.device) -> list[dict]:
@@ -134,8 +129,8 @@ def augmenting(device: torch.device) -> list[dict]:
     single = seconds(lambda: torch.stack([one_by_one(image) for image in on_cpu]), device, 5)
     whole, steps = seconds(step, device), len(trainer.train) // BATCH
     return [
-        row("augment crop+flip", BATCH / batched, BATCH / single, single / batched, "images/s", device),
-        row("augment share of an epoch", steps * batched, steps * whole, batched / whole, "s", device),
+        comparison("augment crop+flip", BATCH / batched, BATCH / single, "images/s", device.type),
+        comparison("augment share of an epoch", steps * batched, steps * whole, "s", device.type),
     ]
 
 

@@ -15,12 +15,15 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
+from course.bench import comparison
 from helpers import numpy_cnn as cnn
 
 BATCH = 64
 SECONDS = 10  # for each number of threads, all sides together
 TURN = 3  # steps; a step before them brings a side's data back into the cache
 LOOP_IMAGES = 2
+SIDE = 2048
+SQUARE = 2 * SIDE**3  # operations of a product of two square matrices
 
 
 def batch(images: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +92,8 @@ def loop_step() -> Callable[[], None]:
     return numpy_step(network, *batch(LOOP_IMAGES))
 
 
-def matrix_product(size: int = 2048) -> Callable[[], None]:
-    """Return the product of two square float32 matrices, which takes 2 size³ operations."""
+def matrix_product(size: int = SIDE) -> Callable[[], None]:
+    """Return the product of two square float32 matrices."""
     a, out = np.ones((size, size), np.float32), np.empty((size, size), np.float32)
     return lambda: np.matmul(a, a, out=out)
 
@@ -127,15 +130,6 @@ def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
 def measure() -> list[dict[str, Any]]:
     """Return the rows of this benchmark, on one thread and on all."""
     rows = []
-
-    def row(name: str, ours: float, baseline: float, unit: str, count: int) -> None:
-        figures = {
-            "ours": float(f"{ours:.4g}"),
-            "baseline": float(f"{baseline:.4g}"),
-            "ratio": round(ours / baseline, 3),
-        }
-        rows.append({"name": name, **figures, "unit": unit, "device": "cpu", "threads": count})
-
     network = cnn.NETWORKS["r3"]()
     gigaflop = BATCH * operations(network) / 1e9
     available = cnn.threads()
@@ -144,12 +138,16 @@ def measure() -> list[dict[str, Any]]:
         with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
             sides = [numpy_step(network, *batch()), torch_step(*batch()), matrix_product()]
             ours, pytorch, product = fastest(sides, SECONDS)
-        row("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", count)
-        row("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", count)
-        row("numpy / matrix product", gigaflop / ours, 2 * 2048**3 / 1e9 / product, "GFLOP/s", count)
+        rows += [
+            comparison("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", "cpu", threads=count),
+            comparison("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", "cpu", threads=count),
+            comparison(
+                "numpy / matrix product", gigaflop / ours, SQUARE / 1e9 / product, "GFLOP/s", "cpu", threads=count
+            ),
+        ]
     with cnn.use_threads(available):
         (loops,) = fastest([loop_step()], 0)
-    row("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", available)
+    rows.append(comparison("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", "cpu", threads=available))
     return rows
 
 

@@ -12,6 +12,7 @@ import time
 import torch
 from joblib import cpu_count
 
+from course.bench import comparison
 from helpers.data import load
 from helpers.record import default_jobs, device_kind
 from helpers.training import Experiment, Trainer, loop, pick_device
@@ -72,9 +73,4 @@ def measure() -> list[dict]:
         f"parallel {jobs} runs side by side": throughput(1, cores),
         "parallel as recorded, against plain bfloat16": throughput(jobs, max(1, cores // jobs), plain=True),
     }
-    where = {"unit": "images/s", "device": device, "threads": cores}
-    return [
-        {"name": name, "ours": round(together, 1), "baseline": round(other, 1), "ratio": round(together / other, 3)}
-        | where
-        for name, other in others.items()
-    ]
+    return [comparison(name, together, other, "images/s", device, threads=cores) for name, other in others.items()]

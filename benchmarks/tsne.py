@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from course.bench import comparison
 from helpers.data import load, subset
 from helpers.latent import (
     BACKENDS,
@@ -110,9 +111,8 @@ def rows(n: int, found: dict[str, dict[str, float]]) -> list[dict]:
         for figure, unit in UNITS.items():
             ours, baseline = found[backend][figure], found[REFERENCE][figure]
             better = baseline / ours if figure in LESS_IS_BETTER else ours / baseline
-            row = {"name": f"tsne {backend} {n} {figure}", "ours": round(ours, 4), "baseline": round(baseline, 4)}
-            row |= {"ratio": round(better, 3), "unit": unit, "device": "cuda" if BACKENDS[backend].gpu else "cpu"}
-            result.append(row | {"threads": torch.get_num_threads()})
+            device = "cuda" if BACKENDS[backend].gpu else "cpu"
+            result.append(comparison(f"tsne {backend} {n} {figure}", ours, baseline, unit, device, ratio=better))
     return result
 
 

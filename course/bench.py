@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from helpers.files import atomic_write
 from helpers.settings import DATA, ROOT
@@ -17,6 +18,15 @@ from helpers.settings import DATA, ROOT
 FOLDER = ROOT / "benchmarks"
 RESULTS = DATA / "bench.json"
 FIELDS = ("name", "ours", "baseline", "ratio", "unit", "device", "threads")
+
+
+def comparison(
+    name: str, ours: float, baseline: float, unit: str, device: str, *, ratio: float | None = None, threads: int = 0
+) -> dict[str, Any]:
+    """Return the row of one comparison; ``ratio``, ours / baseline unless given, is above 1 where ours is better."""
+    figures = {"ours": float(f"{ours:.5g}"), "baseline": float(f"{baseline:.5g}")}
+    figures["ratio"] = round(ours / baseline if ratio is None else ratio, 4)
+    return {"name": name, **figures, "unit": unit, "device": device, "threads": threads or torch.get_num_threads()}
 
 
 class BenchmarkFailed(RuntimeError):
