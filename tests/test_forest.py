@@ -38,7 +38,7 @@ def test_a_row_shows_each_comparison_with_its_interval():
 def test_rows_of_several_bases_name_both_and_lost_runs_are_told():
     differences = (Difference("a", "b", 0.1, 0.05, 0.15), Difference("c", "a", np.nan, -np.inf, np.inf))
     verdict = Verdict("validation_loss", 3, differences, {"c": (3, 3)})
-    (ax,) = plot_forest(verdict, limits=(-1, 1)).axes
+    (ax,) = plot_forest(verdict).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a − b", "c − a"]
     (beside,) = ax.child_axes
     assert [label.get_text() for label in beside.get_yticklabels()][1] == "collapsed  3 of 3 collapsed"

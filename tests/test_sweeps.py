@@ -18,7 +18,6 @@ from helpers.figures import (
     reached_table,
     steps_per_epoch,
 )
-from helpers.figures.curves import Reached
 from helpers.record import Run, Runs
 
 RATES = (1e-4, 1e-3, 1e-2)
@@ -89,15 +88,9 @@ def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
     assert ax.get_ylabel() == "Validation accuracy (%)" and ax.get_xlabel() == "Learning rate"
 
 
-def test_values_within_a_factor_of_ten_stand_on_a_linear_axis():
-    assert plot_sweep(sweep(rates=(1e-3, 5e-3)), "lr").axes[0].get_xscale() == "linear"
-
-
-@pytest.mark.parametrize("how", ["diverged", "not a number"])
-def test_a_diverged_seed_is_a_cross_and_in_no_mean(how):
+def test_a_diverged_seed_is_a_cross_and_in_no_mean():
     first, *others = sweep()
-    changed = {"diverged": {"diverged": "epoch 2"}, "not a number": {"metrics": {"validation_accuracy": np.nan}}}
-    figure = plot_sweep(Runs(sweep().study, [Run({**first.content, **changed[how]}, first.arm), *others]), "lr")
+    figure = plot_sweep(Runs(sweep().study, [Run({**first.content, "diverged": "epoch 2"}, first.arm), *others]), "lr")
     ax = figure.axes[0]
     np.testing.assert_allclose(marked(ax, "o")[0].get_ydata(), [51, 52])
     (cross,) = marked(ax, "x")
@@ -171,8 +164,6 @@ def test_progress_counts_steps_and_sums_seconds():
     assert steps_per_epoch(one) == 1
     with pytest.raises(ValueError, match="'hours' is unknown"):
         plot_progress(runs, against=("hours",))
-    with pytest.raises(ValueError, match="no epoch has a figure 'test_accuracy'"):
-        plot_progress(runs, "test_accuracy")
     assert style.png(plot_progress(Runs(runs.study, [broken_off(run) for run in runs])))
 
 
@@ -180,7 +171,7 @@ def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
     run = synthetic_runs("R2")[0]
     history = {"epoch": [1, 2, 3], "validation_accuracy": [0.5, 0.7, 0.6], "seconds": [10.0, 11.0, 12.0]}
     run = Run({**run.content, "history": history}, "R2")
-    assert first_reached(run, 0.7) == Reached(2, 140, 21.0)
+    assert first_reached(run, 0.7) == (2, 140, 21.0)
     assert first_reached(run, 0.71) is None
     with pytest.raises(ValueError, match="0.7 for 70 %"):
         first_reached(run, 70)
