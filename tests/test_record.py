@@ -49,13 +49,14 @@ def kept_network(run):
     return as_trained(model)
 
 
-def test_a_run_survives_the_file(run, tmp_path):
+def test_a_run_survives_the_file_and_is_stale_once_its_model_changes(run, tmp_path, monkeypatch):
     assert run.experiment == SMALL and run.seed == 0 and run.arm == "r4" and run.device == "cpu"
-    assert len(run.history["epoch"]) == 2 and run.metrics["epochs"] == 2
-    assert run.metrics["parameters"] == 81_574
+    assert len(run.history["epoch"]) == run.metrics["epochs"] == 2 and run.metrics["parameters"] == 81_574
     assert not run.is_stale() and run.diverged is None
     assert {"data_hashes", "versions", "commit", "date", "threads"} <= set(run.provenance)
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == [f"{SMALL.key}.json"]
+    monkeypatch.setattr(run_module, "build", lambda *a, **k: torch.nn.Linear(32, 10))
+    assert run.is_stale()
 
 
 def test_the_figures_agree_with_one_another_and_with_scikit_learn(run):
@@ -162,27 +163,14 @@ def test_a_rehearsal_is_refused_among_the_results(finished, monkeypatch):
     assert not record_path(SMALL, "cpu", DATA / "runs").exists()
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}'])
-def test_a_damaged_record_is_named_and_left_alone(tmp_path, damage):
-    path = record_path(SMALL, "cpu", tmp_path)
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 1}', None])
+def test_a_damaged_or_foreign_record_is_named_and_left_alone(finished, tmp_path, damage):
+    path, text = record_path(SMALL.but(lr=0.5), "cpu", tmp_path), damage or json.dumps(finished)
     path.parent.mkdir()
-    path.write_text(damage)
-    with pytest.raises(ValueError, match=str(path)):
-        read_run(SMALL, "cpu", folder=tmp_path)
-    assert path.read_text() == damage
-
-
-def test_a_record_under_another_name_is_refused(finished, tmp_path):
-    path = record_path(SMALL.but(lr=0.5), "cpu", tmp_path)
-    path.parent.mkdir()
-    path.write_text(json.dumps(finished))
-    with pytest.raises(ValueError, match="another experiment"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path} is damaged" if damage else f"{path} belongs to another experiment"):
         read_run(SMALL.but(lr=0.5), "cpu", folder=tmp_path)
-
-
-def test_a_changed_model_makes_its_record_stale(run, monkeypatch):
-    monkeypatch.setattr(run_module, "build", lambda *a, **k: torch.nn.Linear(32, 10))
-    assert run.is_stale()
+    assert path.read_text() == text
 
 
 def test_a_diverged_run_is_recorded_as_such(tmp_path):

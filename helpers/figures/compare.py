@@ -1,5 +1,6 @@
 """Arms beside each other, and their classes, as figures and as tables of printable cells."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
@@ -22,7 +23,6 @@ from helpers.record import (
     arm_plus_minus,
     mean_and_half,
     metric_label,
-    percent,
     plus_minus,
     published_for,
     scale_and_digits,
@@ -47,7 +47,8 @@ def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None)
     Full dots are separable from zero, hollow ones are not. Where most rows are compared with one arm, these carry the
     other's name alone. ``published`` holds published differences by the name of arm a, on the axis' scale: diamonds.
     """
-    (scale, unit), digits = found.scale_and_unit, 1 if percent(found.metric) else 3
+    scale, unit = found.scale_and_unit
+    digits = 1 if unit else 3
     base, shared = Counter(d.b for d in found.differences).most_common(1)[0]
     most = 2 * shared > len(found.differences) > 1
     names, notes = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences], []
@@ -191,10 +192,10 @@ def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
     by_arm, styles = runs.by_arm(), arm_styles(runs.arms)
     points = {arm: arm_mean_and_half(several, metric) for arm, several in by_arm.items()}
     points = {arm: point for arm, point in points.items() if isfinite(point[0])}
-    first = {arm: by_arm[arm][0] for arm in points}
+    first = [by_arm[arm][0] for arm in points]
     costs = {
-        "Parameters": [run.metrics["parameters"] for run in first.values()],
-        "Multiply-adds per image": [sum(row["multiply_adds"] for row in run.structure) for run in first.values()],
+        "Parameters": [run.metrics["parameters"] for run in first],
+        "Multiply-adds per image": [sum(row["multiply_adds"] for row in run.structure) for run in first],
     }
     figure = new_figure(3.0)
     axes = figure.subplots(1, 2, sharey=True)
@@ -202,7 +203,6 @@ def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
         for x, (arm, (mean, half)) in zip(cost, points.items(), strict=True):
             colour = styles[arm][0]
             ax.errorbar(x, mean, half, fmt="o", color=colour, ms=4, elinewidth=2.5, ecolor=(colour, 0.4))
-        ax.set_xscale("log")
         ax.margins(x=0.15, y=0.12)
         log_axis(ax)
         ax.set_xlabel(name)
@@ -290,7 +290,7 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
     by_arm, metric = runs.by_arm(), f"{split}_calibration_error"
     if missing := [run for run in runs if split not in run.calibration]:
         raise ValueError(f"split={split!r} has no reliability curve; there are: {', '.join(missing[0].calibration)}")
-    errors, (scale, digits) = runs.values(metric), scale_and_digits(metric)
+    errors = 100 * runs.values(metric)
     columns, rows = min(4, len(by_arm)), -(-len(by_arm) // min(4, len(by_arm)))
     figure = new_figure(0.45 + 1.75 * rows if columns > 2 else 0.4 + 2.4 * rows)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -303,8 +303,8 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
         ax.bar((np.arange(len(total)) + 0.5) * width, 100 * total / total.sum(), 0.9 * width, color=PALE)
         ax.plot([0, 100], [0, 100], color=GREY, lw=0.7, ls="--")
         ax.plot(sure, right, "o-", color=colour, ms=3)
-        error = plus_minus(scale * errors[arm], digits)
-        ax.annotate(f"calibration error\n{error} points", (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
+        text = f"calibration error\n{plus_minus(errors[arm], 2)} points"
+        ax.annotate(text, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
         ax.set_title(arm, color=colour)
         ax.set_box_aspect(1)
         ax.tick_params(labelbottom=True)
@@ -371,9 +371,6 @@ def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-# Single classes: how often each is recognised, and what it is mistaken for.
-
-
 @styled
 def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
     """Return a dot plot of the accuracy of each class, hardest class at the bottom, an arm a colour.
@@ -414,12 +411,9 @@ def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation"))
     With one split the columns are the arms alone. Intervals cover the seeds, not which pictures are in the split.
     """
     table = {}
-    for arm, seeds in runs.by_arm().items():
-        for split in splits:
-            shares = 100 * np.array([run.classwise(split) for run in seeds])  # (seeds, classes)
-            overall = [100 * run.metrics[f"{split}_accuracy"] for run in seeds]
-            cells = [plus_minus(column, 1) for column in shares.T] + [plus_minus(overall, 1)]
-            table[(arm, split) if len(splits) > 1 else arm] = cells
+    for (arm, seeds), split in itertools.product(runs.by_arm().items(), splits):
+        shares = 100 * np.array([[*run.classwise(split), run.metrics[f"{split}_accuracy"]] for run in seeds])
+        table[(arm, split) if len(splits) > 1 else arm] = [plus_minus(column, 1) for column in shares.T]
     return pd.DataFrame(table, index=[*runs[0].classes, "all classes"])
 
 
@@ -443,8 +437,8 @@ def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
     table = pd.DataFrame(shares, classes, classes)
     seaborn.heatmap(table, mask=diagonal, annot=texts, fmt="", annot_kws={"size": 7}, ax=ax, **look)
     ax.set_facecolor("#EDEDED")
-    for i in range(len(classes)):
-        ax.text(i + 0.5, i + 0.5, f"{shares[i, i]:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold")
+    for i, share in enumerate(shares.diagonal()):
+        ax.text(i + 0.5, i + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold")
     for label, colour in zip(ax.get_yticklabels(), class_colours(classes).values(), strict=True):
         label.set_bbox({"facecolor": colour, "alpha": 0.25, "lw": 0, "pad": 1})
     ax.tick_params(length=0)

@@ -11,9 +11,6 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from helpers.record import MISSING, Run, Runs, percent, plus_minus
 from helpers.style import INK, arm_styles, new_figure, styled
 
-# Points per smoothing window of the loss per iteration: a fortieth of the run.
-SMOOTHING = 40
-
 
 def per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
     """Return ``history[key]`` with a row per epoch and a column per seed; NaN after a seed stopped early."""
@@ -30,17 +27,14 @@ def _per_iteration(runs: Sequence[Run], smooth: bool) -> pd.DataFrame:
         block = steps[1] - steps[0] if len(steps) > 1 else 0.0
         epochs = steps / (steps[-1] + block / 2) * len(run.history["epoch"])
         if smooth:
-            loss = loss.rolling(max(1, len(loss) // SMOOTHING), center=True, min_periods=1).mean()
+            loss = loss.rolling(max(1, len(loss) // 40), center=True, min_periods=1).mean()
         columns[run.seed] = pd.Series(loss.to_numpy(), epochs)
     # Seeds that stopped at different epochs were thinned to different steps: bring them onto one grid.
     return pd.DataFrame(columns).interpolate("index", limit_area="inside") if columns else pd.DataFrame()
 
 
 def draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[float, float] | None:
-    """Draw the mean over seeds and their range as a band while all seeds train, then each one alone, thinly.
-
-    Return the end of the mean line, where a direct label belongs, or None if there is nothing to draw.
-    """
+    """Draw the mean over seeds and their range while all train, then each alone; return the mean's end, or None."""
     frame = frame.dropna(axis=1, how="all")  # a seed that diverged at once has nothing to draw
     together = frame.dropna()
     if together.empty:
@@ -163,7 +157,6 @@ AGAINST = {"epochs": "Epoch", "steps": "Optimizer steps", "seconds": "Training t
 
 def steps_per_epoch(run: Run) -> int:
     """Return the optimizer's steps in one epoch: whole batches of the training images, and never less than one."""
-    # Every training image stands once in the confusion matrix, whichever part of the split was trained on.
     return max(1, int(run.confusion["train"].sum()) // run.experiment.batch_size)
 
 
@@ -180,8 +173,11 @@ def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seco
     axes = figure.subplots(1, len(against), sharey=True, squeeze=False)[0]
     for ax, name in zip(axes, against, strict=True):
         for arm, several in runs.by_arm().items():
-            frame = per_epoch(several, "validation_accuracy")
-            ends[arm] = draw_seeds(ax, frame.set_axis(_cost(several, frame.index, name)), *styles[arm])
+            frame, seconds = per_epoch(several, "validation_accuracy"), per_epoch(several, "seconds")
+            spent = frame.index * (steps_per_epoch(several[0]) if name == "steps" else 1)
+            if name == "seconds":  # the mean epoch first, then the sum: so time goes on where some seeds stopped early
+                spent = seconds.mean(axis=1).cumsum().reindex(frame.index).to_numpy()
+            ends[arm] = draw_seeds(ax, frame.set_axis(spent), *styles[arm])
         ax.set_xlabel(AGAINST[name])
         if name == "epochs":
             ax.set_xlim(0, None)
@@ -191,14 +187,6 @@ def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seco
     axes[0].set_ylabel("Validation accuracy (%)")
     label_ends(axes[-1], ends, styles)
     return figure
-
-
-def _cost(runs: Sequence[Run], epochs: pd.Index, name: str) -> np.ndarray:
-    """Return what the ``epochs`` (E,) of one arm had cost when they ended, in the unit of ``name``."""
-    if name == "seconds":
-        # The mean epoch first, then the sum: so time goes on where some seeds stopped early.
-        return per_epoch(runs, "seconds").mean(axis=1).cumsum().reindex(epochs).to_numpy()
-    return epochs.to_numpy() * (steps_per_epoch(runs[0]) if name == "steps" else 1)
 
 
 def first_reached(run: Run, accuracy: float) -> tuple[int, int, float] | None:

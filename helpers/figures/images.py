@@ -1,8 +1,7 @@
 """Figures that show images: grids with labels, right and wrong answers, samples per class, before and after.
 
-Coordinates are inches from the top left corner, so every picture and every letter has its size in print.
-Images are uint8 arrays or tensors of shape (N, 3, H, W). A right answer is marked by a check mark, a wrong
-one by a cross, and by colour only besides.
+Coordinates are inches from the top left corner, so every picture and every letter has its size in print. Images are
+uint8 arrays or tensors of shape (N, 3, H, W). Answers carry a check mark or a cross, and a colour only besides.
 """
 
 from collections.abc import Mapping, Sequence

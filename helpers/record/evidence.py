@@ -29,8 +29,6 @@ LEVEL = 0.95
 PRIOR_DF = 3
 # How many families in which nothing differs are simulated for a critical value, and from which random numbers.
 FAMILIES, SIMULATION_SEED = 50_000, 1
-# Figures where less is better.
-LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
 MISSING = "–"
 # The arm that all others are compared with, or for each arm its own; or else every pair.
 Against = str | Mapping[str, str] | None
@@ -62,12 +60,9 @@ def arm_interval(runs: Sequence[Run], metric: str, level: float = LEVEL) -> tupl
 
 
 def _picture_variance(runs: Sequence[Run], others: Sequence[Run] = ()) -> float:
-    """Return the variance that the choice of test pictures gives the mean accuracy of ``runs``, or of its difference.
-
-    With ``others``, of the difference from theirs: arms see the same pictures, and tend to fail on the same ones.
-    """
+    """Return the variance that the choice of test pictures gives the mean accuracy, or its difference from others'."""
     share = np.mean([run.right("test") for run in runs], axis=0)  # (pictures,): by how many seeds each is recognised
-    if others:
+    if others:  # they see the same pictures, and tend to fail on the same ones
         share = share - np.mean([run.right("test") for run in others], axis=0)
     return float(share.var(ddof=1) / share.size)
 
@@ -173,10 +168,9 @@ def kept_values(runs: Runs, metric: str) -> pd.DataFrame:
 def compare_values(
     values: pd.DataFrame, metric: str, against: Against = None, pictures: Mapping[tuple[str, str], float] | None = None
 ) -> Verdict:
-    """Return :func:`verdict` for figures worked out from the runs of several arms.
+    """Return :func:`verdict` for figures worked out from runs: a row per seed, a column per arm, NaN for one left out.
 
-    ``values`` has a row per seed, a column per arm, and NaN where a run is left out. ``pictures`` may give, for a pair
-    of arms, a known variance of its difference that comes on top of the seeds'.
+    ``pictures`` may give, for a pair of arms, a known variance of its difference that comes on top of the seeds'.
     """
     pairs, pictures = _pairs(values, metric, against), pictures or {}
     known = values.dropna(axis=1, how="all")  # an arm without a run is no part of the family
@@ -198,11 +192,10 @@ def compare_values(
 
 
 def compare_within(values: pd.DataFrame, metric: str, against: Against = None) -> Verdict:
-    """Return the differences between several readings of the same runs, such as of two epochs or two layers.
+    """Return the differences between several readings (columns) of the same runs (rows), such as of two epochs.
 
-    ``values`` has a row per run and a column per reading. What a run is better at in one reading, it mostly is in the
-    other, so differences are taken run by run, each with Student's t interval, and with m of them each at the level
-    1 - (1 - 0.95) / m (Bonferroni), so that all hold together.
+    What a run is better at in one reading, it mostly is in the other, so differences are taken run by run, each with
+    Student's t interval, with m of them each at the level 1 - (1 - 0.95) / m (Bonferroni), so that all hold together.
     """
     pairs = _pairs(values, metric, against)
     each = 1 - (1 - LEVEL) / len(pairs)
@@ -218,7 +211,8 @@ def _pairs(values: pd.DataFrame, metric: str, against: Against) -> list[tuple[st
     if len(values.columns) < 2 or len(values) < 2:
         raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
     if against is None:
-        ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
+        less_is_better = metric.endswith(("loss", "calibration_error", "seconds", "parameters", "epochs"))
+        ordered = values.mean().sort_values(ascending=less_is_better, kind="stable").index
         return list(itertools.combinations(ordered, 2))
     if isinstance(against, str):
         return [(arm, against) for arm in values.columns if arm != against]
@@ -251,8 +245,8 @@ def moderate(variances: np.ndarray, free: np.ndarray) -> np.ndarray:
 def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...]) -> float:
     """Return how large the largest |t| of a family gets by chance, in all but 5 % of all families.
 
-    ``runs`` is the number of runs of each arm, ``pairs`` which arms are compared. Simulated: equal means, variances
-    that scatter about a common one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
+    Arms with so many ``runs``, compared in ``pairs``, are simulated: equal means, variances that scatter about a common
+    one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
     """
     if not pairs:
         return 0.0
@@ -260,9 +254,7 @@ def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...]) ->
     return float(np.quantile(largest_t(rng, PRIOR_DF / rng.chisquare(PRIOR_DF, size), runs, pairs), LEVEL))
 
 
-def largest_t(
-    rng: np.random.Generator, scatter: np.ndarray, runs: Sequence[int], pairs: Sequence[tuple[int, int]]
-) -> np.ndarray:
+def largest_t(rng: np.random.Generator, scatter: np.ndarray, runs: Sequence[int], pairs: Sequence) -> np.ndarray:
     """Return the largest |t| of each of many families in which no arm differs, (families,).
 
     ``scatter`` (families, arms) are the true variances, ``runs`` and ``pairs`` as in :func:`critical_value`.
@@ -277,21 +269,15 @@ def largest_t(
     return largest
 
 
-# How a measured quantity is named, scaled and printed, the same in figures, tables and the report.
-
-
 def percent(metric: str) -> bool:
     """Return whether ``metric`` is a share, shown in percent: an accuracy, or a calibration error."""
     return metric.endswith(("accuracy", "accuracy_tta", "calibration_error"))
 
 
 def scale_and_digits(metric: str) -> tuple[int, int]:
-    """Return by what a figure of the record is multiplied when it is shown, and its decimals.
-
-    Two decimals of an accuracy are one image in CIFAR-10's test set: finer than any difference worth a word.
-    """
+    """Return by what a figure of the record is multiplied when it is shown, and its decimals."""
     if percent(metric):
-        return 100, 2
+        return 100, 2  # one image in CIFAR-10's test set: finer than any difference worth a word
     whole = metric.endswith(("epoch", "epochs", "parameters", "multiply_adds"))
     return 1, 0 if whole else 1 if metric.endswith("seconds") else 3
 
@@ -304,9 +290,7 @@ def metric_label(metric: str) -> str:
 
 def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of ``values`` and half the width of its 95 % interval, NaN below two values."""
-    if len(values) < 2:
-        return float(np.mean(values)), math.nan
-    mean, low, high = interval(values)
+    mean, low, high = interval(values) if len(values) > 1 else (float(np.mean(values)), math.nan, math.nan)
     return mean, (high - low) / 2
 
 
@@ -322,10 +306,9 @@ def _plus_minus(mean: float, half: float, digits: int) -> str:
 
 
 def arm_mean_and_half(runs: Sequence[Run], metric: str) -> tuple[float, float]:
-    """Return mean and half-width of a final figure over the runs of one arm, in the unit in which it is shown.
+    """Return mean and half-width of a final figure in the unit in which it is shown, over runs that did not collapse.
 
-    Runs that collapsed are left out; NaN where nothing is left, or one run alone, which has no half-width. The interval
-    of a test accuracy covers seeds and pictures.
+    NaN where nothing is left, or one run alone, which has no half-width. See :func:`arm_interval`.
     """
     kept, scale = _kept(runs), scale_and_digits(metric)[0]
     if len(kept) < 2:

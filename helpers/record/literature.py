@@ -13,11 +13,7 @@ from helpers.settings import DATA
 
 @dataclass(frozen=True)
 class Published:
-    """One published figure: its value, as printed and as a number, its unit, and what is said about it.
-
-    ``report``, such as R0, is its key in the bibliography, too. ``pictures`` is the number of pictures that an accuracy
-    stands on, where that is known.
-    """
+    """One published figure, as printed and as a number; ``pictures`` are those that an accuracy stands on, if known."""
 
     key: str
     text: str
@@ -26,13 +22,12 @@ class Published:
     note: str = ""
     pictures: int | None = None
 
-    report = property(lambda self: self.key.split("/", 1)[0])
+    report = property(lambda self: self.key.split("/", 1)[0])  # its key in the bibliography, too
 
     def interval(self) -> tuple[float, float] | None:
         """Return the ends, in percent, of the 95 % interval of an accuracy, or None where its pictures are not known.
 
-        Wilson's interval of a proportion: it covers the draw of the pictures, not that of the seed, which one run does
-        not tell.
+        Wilson's interval of a proportion: it covers the draw of the pictures, not that of the seed.
         """
         if self.pictures is None:
             return None
@@ -69,10 +64,7 @@ def published(key: str) -> Published:
 
 
 def published_for(prefix: str, metric: str) -> Published | None:
-    """Return the published figure of the same name as a run's ``metric``, or None where none was published.
-
-    ``prefix`` names a published net or setting: with "R0/final", "test_accuracy" is "R0/final/test-accuracy".
-    """
+    """Return the figure published for a run's ``metric`` under ``prefix``, a setting such as "R0/final", or None."""
     if not any(key.startswith(f"{prefix}/") for key in published_figures()):
         published(prefix)  # says what there is
     return published_figures().get(f"{prefix}/{metric.replace('_', '-')}")

@@ -108,10 +108,7 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
 
 
 def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool = False) -> dict[str, Any]:
-    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``.
-
-    ``mirrored`` adds the accuracy of the mean of an image's logits and its mirror image's (test-time augmentation).
-    """
+    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``."""
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
     confidence = F.softmax(logits, dim=1).amax(1).nan_to_num()
@@ -121,7 +118,7 @@ def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool =
         "accuracy": (guesses == labels).float().mean().item(),
         "calibration_error": expected_calibration_error(curve),
     }
-    if mirrored:
+    if mirrored:  # test-time augmentation: the mean of an image's logits and its mirror image's
         both = logits + predict(fitted.model, replace(split, images=split.images.flip(3)), data.mean, data.std)
         figures["accuracy_tta"] = (both.argmax(1) == labels).float().mean().item()
     return {
@@ -151,11 +148,11 @@ def train_run(
     def keep(epoch: int, model: nn.Module) -> None:
         _save(weights_path(experiment.key, place.type, epoch), model)
 
+    options = {"checkpoint_path": path, "progress": progress}
     if experiment.engine == "numpy":
-        fitted = numpy_engine.fit(experiment, data, checkpoint_path=path, progress=progress)
+        fitted = numpy_engine.fit(experiment, data, **options)
     else:
-        after = keep if experiment.snapshots else None
-        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=after)
+        fitted = fit(experiment, data, device=place, after_epoch=keep if experiment.snapshots else None, **options)
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
         splits["test"] = data.test
@@ -222,8 +219,7 @@ def default_jobs(device: str) -> int:
 def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None = None) -> dict[str, Any]:
     """Return the record of the experiment with ``choices``, trained in a process of its own with so many threads.
 
-    This is what a joblib or Dask worker executes; it needs the package and a copy of the data set. After ``ATTEMPTS``
-    failures a RuntimeError ends in the process's last words.
+    A joblib or Dask worker executes this, with the package and a copy of the data set; it is tried ``ATTEMPTS`` times.
     """
     environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | KEEP_MEMORY
@@ -242,7 +238,6 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
 
 
 def _attempt(e: Experiment, threads: int, checkpoints: str | None) -> tuple[Experiment, dict[str, Any] | str]:
-    """Return the experiment with its record, or with why there is none."""
     try:
         return e, train_apart(e.choices(), threads, checkpoints)
     except RuntimeError as error:

@@ -55,9 +55,8 @@ class Run:
         """Return a :func:`helpers.record.recorder.reliability` curve per split; early records have none."""
         if "calibration" not in self.content:
             name = f"{self.content['key']}.json ({self.arm or self.experiment.model}, seed {self.seed})"
-            raise ValueError(
-                f"the record {name} is older than reliability curves: move it away, and it is trained again"
-            )
+            old = "older than reliability curves: move it away, and it is trained again"
+            raise ValueError(f"the record {name} is {old}")
         return self.content["calibration"]
 
     @property
@@ -136,10 +135,9 @@ class Runs(Sequence[Run]):
 
     def __str__(self) -> str:
         machine = self._runs[0].provenance["device_name"]
-        seeds = f"{len(self.seeds)} seeds"
-        if len(self.seeds) < self.declared:
-            seeds += f" of {self.declared} declared"
-        return f"{self.study}: {len(self.arms)} arms x {seeds}, recorded on {self._runs[0].device} ({machine})"
+        of = f" of {self.declared} declared" if len(self.seeds) < self.declared else ""
+        seeds, device = f"{len(self.seeds)} seeds{of}", self._runs[0].device
+        return f"{self.study}: {len(self.arms)} arms x {seeds}, recorded on {device} ({machine})"
 
 
 def pack(values: np.ndarray) -> str:

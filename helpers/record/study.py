@@ -2,8 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from helpers.record.recorder import record
 from helpers.record.run import DEVICES, Runs, read_run, record_path
@@ -12,7 +11,6 @@ from helpers.training import Experiment, rehearsal
 
 # Fewer paired runs than this say too little for an interval.
 LEAST_SEEDS = 3
-REHEARSAL_SEEDS = 2
 
 
 class Study:
@@ -24,19 +22,14 @@ class Study:
     """
 
     def __init__(
-        self,
-        name: str,
-        base: Experiment,
-        vary: Mapping[str, Sequence[Any]] | None = None,
-        arms: Mapping[str, Mapping[str, Any]] | None = None,
-        seeds: int = 6,
+        self, name: str, base: Experiment, vary: Mapping | None = None, arms: Mapping | None = None, seeds: int = 6
     ) -> None:
         if (vary is None) == (arms is None):
             raise ValueError(f"study {name}: give either vary={{choice: values}} or arms={{label: choices}}")
         if arms is None:
             every = itertools.product(*vary.values())
             arms = {", ".join(map(str, values)): dict(zip(vary, values, strict=True)) for values in every}
-        self.name, self.seeds = name, range(min(seeds, REHEARSAL_SEEDS) if smoke() else seeds)
+        self.name, self.seeds = name, range(min(seeds, 2) if smoke() else seeds)
         self.arms = {label: base.but(**changes) for label, changes in arms.items()}
         if smoke():
             self.arms = {label: rehearsal(experiment) for label, experiment in self.arms.items()}
@@ -70,17 +63,12 @@ class Study:
         if not self.is_recorded():
             seeds = self.seeds[:LEAST_SEEDS]
             device = record([e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=1, title=self.name)
-        found = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
-        runs = Runs(self.name, found, len(self.seeds))
-        for run in runs:
-            if run.diverged:
-                print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
-        return runs
+        runs = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
+        for run in (run for run in runs if run.diverged):
+            print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
+        return Runs(self.name, runs, len(self.seeds))
 
 
 def first_recorded(*studies: Study) -> Runs:
-    """Return the runs of the first study that is recorded with enough seeds, or else of the last, trained if need be.
-
-    For one question at several scales, the largest first: a reader sees the best evidence that there is.
-    """
+    """Return the runs of the first study, the largest in scale, that is recorded with enough seeds, or of the last."""
     return next((study for study in studies if study.is_recorded()), studies[-1]).runs()
