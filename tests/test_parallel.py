@@ -31,7 +31,7 @@ def histories(experiments):
     return [{k: v for k, v in run.history.items() if k != "seconds"} for run in runs]
 
 
-def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypatch):
+def test_side_by_side_and_one_after_another_give_the_same_runs_and_each_is_trained_once(folder, monkeypatch):
     # On one kind of device and as many threads, sums are taken in the same order: equal to the last bit.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(recorder, "device_kind", lambda: "cpu")
@@ -39,15 +39,13 @@ def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypat
     experiments = [SMALL.but(seed=seed) for seed in range(2)]
     record(experiments, jobs=1)
     one_after_another = histories(experiments)
+    assert not list((folder / "checkpoints").iterdir())  # they have served
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "train_run", lambda *a, **k: pytest.fail("trained again"))
+        record([*experiments, *experiments], jobs=1)
     monkeypatch.setattr("helpers.record.run.runs_folder", lambda: folder / "apart")
     record(experiments, jobs=2)
     assert histories(experiments) == one_after_another
-
-
-def test_what_is_recorded_is_not_trained_again(folder, monkeypatch):
-    record([SMALL], jobs=1)
-    monkeypatch.setattr(recorder, "train_run", lambda *a, **k: pytest.fail("trained again"))
-    record([SMALL, SMALL], jobs=1)
 
 
 def killed(command, input, **options):

@@ -232,6 +232,7 @@ def test_a_published_figure_of_a_sample_carries_its_interval():
 def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
     ax = plot_sweep(sweep(), "lr").axes[0]
     assert ax.get_xscale() == "log" and list(ax.get_xticks()) == list(RATES)
+    assert ax.get_xlim()[0] < RATES[0] and ax.get_xlim()[1] > RATES[-1]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
     np.testing.assert_allclose(
         [line.get_ydata() for line in marked(ax, "o")], [[50, 51, 52], [51, 52, 53], [52, 53, 54]]
@@ -316,6 +317,8 @@ def test_a_class_keeps_its_colour_and_arms_never_share_a_look():
 def test_right_and_wrong_answers_are_told_apart_without_colour():
     texts = [text.get_text() for text in gallery().axes[0].texts]
     assert [sum(text.startswith(word) for text in texts) for word in ("✓", "✗", "is ")] == [4, 8, 8]
+    taken = [9 - CLASSES.index(text[2:]) for text in texts if text.startswith("✗")]
+    assert taken == [CLASSES.index(text[3:]) for text in texts if text.startswith("is ")]
     sure = [text for text in texts if text.endswith("% sure")]
     assert sure[-4:] == sorted(sure[-4:], reverse=True)
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,13 +28,6 @@ def shown(monkeypatch):
     return objects
 
 
-class Data:
-    name = "cifar10"
-
-    def __init__(self, here: bool) -> None:
-        self.available = lambda: here
-
-
 def draw():
     figure = new_figure(1.0)
     figure.subplots().plot([1, 3, 2])
@@ -40,7 +35,10 @@ def draw():
 
 
 def refuse():
-    raise AssertionError("nothing is drawn without the data set")
+    pytest.fail("nothing is drawn without the data set")
+
+
+HERE, ABSENT = (SimpleNamespace(name="cifar10", available=lambda here=here: here) for here in (True, False))
 
 
 def test_a_figure_is_shown_with_its_description_and_kept_and_only_written_when_it_changes(folder, shown):
@@ -60,15 +58,15 @@ def test_a_figure_is_shown_with_its_description_and_kept_and_only_written_when_i
 
 
 def test_without_its_data_set_a_figure_is_shown_as_committed(folder, shown, capsys):
-    show.figure("01-classes", draw, caption="Old.", alt="Old.", needs=Data(here=True))
+    show.figure("01-classes", draw, caption="Old.", alt="Old.", needs=HERE)
     committed = shown[0].data
-    show.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
+    show.figure("01-classes", refuse, caption="New.", alt="New.", needs=ABSENT)
     assert shown[2].data == committed
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "cifar10 is absent" in said and "01-classes" in said
     assert "New." in (folder / "generated" / "figures" / "01-classes.tex").read_text()
     with pytest.raises(DataMissing, match="data/README.md"):  # nor is there a committed picture
-        show.figure("01-other", refuse, caption="New.", alt="New.", needs=Data(here=False))
+        show.figure("01-other", refuse, caption="New.", alt="New.", needs=ABSENT)
 
 
 @pytest.mark.parametrize("name", ["curves", "3-curves", "03_curves", "03-Curves", "../03-curves"])
