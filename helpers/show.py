@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,14 +31,10 @@ def _check_name(name: str) -> None:
 def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, needs: Dataset | None = None) -> None:
     """Show the figure that ``draw`` returns, and keep it for the report under ``name``, with its caption.
 
-    Writes NAME.pdf, NAME.png and NAME.tex (caption and label) to report/generated/figures, each only if it
-    changed. ``caption`` says in a sentence what to see, ``alt`` describes the figure to those who cannot see
-    it; both are Markdown of plain words, ``$math$`` and `` `code` ``. Where the data set that the picture
-    ``needs`` is absent, the committed picture is shown, and one line on stderr says so.
-
-    Raises:
-        ValueError: ``name`` does not begin with a notebook's number, or caption or alt text are empty.
-        DataMissing: the data set is absent, and so is the committed picture.
+    Writes NAME.pdf, NAME.png and NAME.tex (caption and label) to report/generated/figures, each only if it changed.
+    ``caption`` says in a sentence what to see, ``alt`` describes the figure to those who cannot see it; both are
+    Markdown of plain words, ``$math$`` and `` `code` ``. Where the data set that the picture ``needs`` is absent, the
+    committed picture is shown, and one line on stderr says so; where that is absent, too, DataMissing is raised.
     """
     _check_name(name)
     if not caption.strip() or not alt.strip():
@@ -54,8 +49,7 @@ def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, nee
         write_if_changed(folder / f"{name}.png", shown)
         pyplot.close(drawn)  # one made through pyplot would be shown a second time
     write_if_changed(folder / f"{name}.tex", _figure_tex(name, caption, alt))
-    pixels = int.from_bytes(shown[16:20], "big")  # a PNG's width stands here
-    width = round(pixels * SHOWN_PER_INCH / PNG_DPI)
+    width = round(int.from_bytes(shown[16:20], "big") * SHOWN_PER_INCH / PNG_DPI)  # a PNG's width stands there
     display(Image(data=shown, format="png", width=width, metadata={"alt": alt}), Markdown(caption))
 
 
@@ -90,9 +84,6 @@ def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
 
     Writes NAME.tex (booktabs, numbers aligned by siunitx, caption, label) and NAME.md (for README) to
     report/generated/tables, if they changed. Numbers must have been rounded: what is shown is printed.
-
-    Raises:
-        ValueError: ``name`` does not begin with a notebook's number, or the caption is empty.
     """
     _check_name(name)
     if not caption.strip():
@@ -105,7 +96,6 @@ def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
 
 def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | None = None) -> str:
     """Return a LaTeX table float of ``content``; a table too wide for the page is scaled to fit."""
-    body = tabular(content)
     note = rf" \madeby{{{name[:2]}}}" if _NAME.fullmatch(name) else ""
     return "\n".join([
         f"% Written by {made_by or 'notebook ' + name[:2]}; change it there.",
@@ -114,7 +104,7 @@ def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | Non
         rf"  \caption{{{markdown(caption)}{note}}}",
         rf"  \label{{tab:{name}}}",
         r"  \begin{fitted}",
-        body,
+        tabular(content),
         r"  \end{fitted}",
         r"\end{table}",
         "",
@@ -122,10 +112,7 @@ def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | Non
 
 
 def sentence(name: str, text: object) -> None:
-    """Print what the record says in words, such as a verdict, and keep it for the report under ``name``.
-
-    Writes NAME.tex to report/generated/texts, if it changed; several lines become a list there.
-    """
+    """Print what the record says in words, such as a verdict, and keep it for the report; several lines as a list."""
     _keep_text(name, text, [])
     print(str(text).strip())
 
@@ -136,9 +123,6 @@ def takeaway(name: str, text: str, *, rests_on: Mapping[str, bool]) -> None:
     ``rests_on`` says in words what must hold for the sentence to be true, each with whether it does by the record, such
     as ``{"batch norm above base": steps["batch norm"].above}``. Where one does not, the text is shown all the same,
     after a line that says so; a test of the project then fails, and a person has to write another sentence.
-
-    Raises:
-        ValueError: the sentence rests on nothing.
     """
     if not rests_on:
         raise ValueError(f"takeaway {name}: name the facts of the record that it rests on")
@@ -150,27 +134,22 @@ def takeaway(name: str, text: str, *, rests_on: Mapping[str, bool]) -> None:
 
 def _keep_text(name: str, text: object, comments: Sequence[str]) -> None:
     _check_name(name)
-    lines = str(text).strip().splitlines()
-    written = "\n".join(markdown(line) for line in lines)
+    lines = [markdown(line) for line in str(text).strip().splitlines()]
     if len(lines) > 1:
-        items = "\n".join(rf"  \item {markdown(line)}" for line in lines)
-        written = "\\begin{itemize}\n" + items + "\n\\end{itemize}"
+        lines = [r"\begin{itemize}", *(rf"  \item {line}" for line in lines), r"\end{itemize}"]
     head = "".join(f"% {line}\n" for line in (f"Written by notebook {name[:2]}; change it there.", *comments))
-    write_if_changed(generated_folder() / "texts" / f"{name}.tex", f"{head}{written}%\n")
+    write_if_changed(generated_folder() / "texts" / f"{name}.tex", head + "\n".join(lines) + "%\n")
 
 
 def measured(name: str, compute: Callable[[], Any], *, of: Mapping[str, Any] | None = None) -> Any:
     """Return what ``compute`` returned when it was first called under ``name``, as JSON gives it back.
 
-    The value is recorded in data/runs/measured/NAME.json, so that a reader without the data set, or in a
-    hurry, sees the same. ``of`` names what the value depends on (a choice, a version of the method); when
-    that differs from the record, the value is computed anew. Arrays and tensors become lists, keys become text.
-
-    Raises:
-        ValueError: ``name`` does not begin with a notebook's number, or the record of it is damaged.
+    The value is recorded in data/runs/measured/NAME.json, so that a reader without the data set, or in a hurry, sees
+    the same. ``of`` names what the value depends on (a choice, a version of the method); when that differs from the
+    record, the value is computed anew. Arrays and tensors become lists, keys become text.
     """
     _check_name(name)
-    path: Path = runs_folder() / "measured" / f"{name}.json"
+    path = runs_folder() / "measured" / f"{name}.json"
     depends = json.loads(json.dumps(dict(of or {}), default=_plain))
     if path.is_file():
         try:
@@ -187,7 +166,6 @@ def measured(name: str, compute: Callable[[], Any], *, of: Mapping[str, Any] | N
 
 
 def _plain(value: Any) -> Any:
-    """Return arrays, tensors and numbers of NumPy as what JSON knows."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a measurement must be numbers, texts, lists and dictionaries, not {type(value).__name__}")
@@ -195,35 +173,11 @@ def _plain(value: Any) -> Any:
 
 # --- Text and tables as LaTeX: everything special escaped, numbers set in columns by siunitx. ---
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    '"': r"\textquotedbl{}",
-    "–": "--",
-    "—": "---",
-    "…": r"\dots{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "→": r"$\rightarrow$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≈": r"$\approx$",
-    "·": r"$\cdot$",
-    "°": r"\textdegree{}",
-    "µ": r"\textmu{}",
-    "\u00a0": "~",
-}
+_SPECIAL = {char: f"\\{char}" for char in "{}$&%#_"} | {"–": "--", "—": "---", "\u00a0": "~", "…": r"\dots{}"}
+_SPECIAL |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "°": r"\textdegree{}"}
+_SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}", "µ": r"\textmu{}"}
+_SPECIAL |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "·": r"$\cdot$", "→": r"$\rightarrow$"}
+_SPECIAL |= {"≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$"}
 # Mathematics between dollars and code between backticks, in Markdown as in a caption.
 _SPANS = re.compile(r"(\$[^$\n]+\$|`[^`\n]+`)")
 _UNSIGNED = r"(?:0|[1-9][\d,]*)(?:\.\d+)?"
@@ -231,13 +185,8 @@ _NUMBER = re.compile(rf"([+-]?{_UNSIGNED})(?: ± ({_UNSIGNED}))?")
 
 
 def escape(text: str) -> str:
-    """Return ``text`` as LaTeX that prints it, character by character.
-
-    Raises:
-        ValueError: a character that the report's fonts may lack, and which it is.
-    """
-    odd = {char for char in text if ord(char) > 0x24F and char not in _SPECIAL}
-    if odd:
+    """Return ``text`` as LaTeX that prints it; a character that the report's fonts may lack is refused."""
+    if odd := {char for char in text if ord(char) > 0x24F and char not in _SPECIAL}:
         raise ValueError(f"{text!r} holds {''.join(sorted(odd))!r}, which LaTeX cannot set: use other words")
     # A space before a percent sign must not break the line between them.
     return "".join(_SPECIAL.get(char, char) for char in text).replace(r" \%", r"\,\%")
@@ -246,11 +195,8 @@ def escape(text: str) -> str:
 def number(value: float | str, digits: int | None = None) -> str:
     """Return a number for a sentence, thousands set apart; ``digits`` decimals, or as many as are there."""
     text = str(value) if digits is None else f"{value:.{digits}f}"
-    if isinstance(value, float) and digits is None:
-        text = text.removesuffix(".0")
-    if text in ("nan", "inf", "-inf"):
-        return escape(text)
-    return rf"\num{{{text}}}"
+    text = text.removesuffix(".0") if isinstance(value, float) and digits is None else text
+    return escape(text) if text in ("nan", "inf", "-inf") else rf"\num{{{text}}}"
 
 
 def markdown(text: str) -> str:
@@ -265,10 +211,9 @@ def markdown(text: str) -> str:
 
 
 def _column(cells: Sequence[str]) -> tuple[str, int]:
-    """Return how LaTeX sets a column, and how many of its own columns that takes.
+    """Return how LaTeX sets a column, and how many of its own that takes: two for "mean ± half-width", else one.
 
-    Numbers are aligned at the decimal point by siunitx; "mean ± half-width" takes two columns with ± between
-    them; if any cell is text, all stand to the left.
+    Numbers are aligned at the decimal point by siunitx; if any cell is text, all stand to the left.
     """
     found = [_NUMBER.fullmatch(cell) for cell in cells if cell not in ("", "–")]
     if not found or not all(found):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib
 import seaborn
@@ -34,14 +34,6 @@ RC: dict[str, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
     "text.color": INK,
     "lines.linewidth": 1.2,
     "legend.frameon": False,
@@ -52,8 +44,8 @@ RC: dict[str, Any] = {
     "savefig.facecolor": "white",
     "savefig.bbox": None,
 }
-
-P = ParamSpec("P")
+for tick in ("xtick", "ytick"):
+    RC |= {f"{tick}.labelsize": 8, f"{tick}.color": GREY, f"{tick}.labelcolor": INK, f"{tick}.major.size": 2.5}
 
 
 class CourseFigure(Figure):
@@ -68,11 +60,11 @@ def new_figure(height: float, width: float = WIDTH, *, layout: str | None = "con
     return CourseFigure(figsize=(width, height), layout=layout)
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Return ``draw`` run under the course's style, which leaves matplotlib's own settings as they were."""
 
     @wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def wrapper(*args: Any, **kwargs: Any) -> Figure:
         with matplotlib.rc_context(RC):
             return draw(*args, **kwargs)
 
@@ -81,9 +73,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
     """Return a colour for each class, by position: a class keeps its colour in every figure of the course."""
-    if len(classes) <= len(_PALETTE):
-        return dict(zip(classes, _PALETTE, strict=False))
-    return dict(zip(classes, seaborn.color_palette("husl", len(classes)).as_hex(), strict=True))
+    many = len(classes) > len(_PALETTE)
+    return dict(zip(classes, seaborn.color_palette("husl", len(classes)).as_hex() if many else _PALETTE, strict=False))
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:

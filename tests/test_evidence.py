@@ -6,21 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from synthetic import synthetic_runs
 
-from course.numbers import family_error
-from helpers.record import (
-    Runs,
-    arm_interval,
-    compare_values,
-    compare_within,
-    critical_value,
-    evidence,
-    interval,
-    metric_label,
-    scale_and_digits,
-    verdict,
-)
-from helpers.record.evidence import moderate, moderated
+from course.numbers import error_rates, family_error
+from helpers.record import Runs, arm_interval, compare_values, compare_within, evidence, interval, verdict
+from helpers.record.evidence import critical_value, metric_label, moderate, moderated, scale_and_digits
 
 # So many prior degrees of freedom that all arms have one variance, and so many runs that it is known.
 ALIKE, KNOWN = 1e7, 20_000
@@ -49,27 +39,22 @@ def test_many_seeds_leave_an_arm_its_own_variance_and_few_draw_it_to_the_others(
     rng = np.random.default_rng(3)
     many = pd.DataFrame(rng.normal(0, [1, 1, 1, 5], (4_000, 4)))
     assert moderated(many) == pytest.approx(many.var(ddof=1).to_numpy(), rel=0.01)
-    few = many.head(3)
-    own, drawn = few.var(ddof=1), moderated(few)
+    own, drawn = many.head(3).var(ddof=1), moderated(many.head(3))
     assert (np.ptp(np.log(drawn)) < np.ptp(np.log(own))) and np.argmax(drawn) == np.argmax(own)
-
-
-def test_arms_without_any_scatter_have_no_variance():
     assert moderated(pd.DataFrame(np.ones((3, 2)))).tolist() == [0, 0]
 
 
 # --- Critical values. ---
 
 
-@pytest.mark.parametrize("others", [1, 3, 8])
+@pytest.mark.parametrize("others", [1, 8])
 def test_with_a_known_variance_the_critical_value_is_dunnetts(others, monkeypatch):
     monkeypatch.setattr(evidence, "PRIOR_DF", ALIKE)
     pairs = tuple((arm, 0) for arm in range(1, others + 1))
     found = critical_value.__wrapped__((KNOWN,) * (others + 1), pairs)
     alike = np.full((others, others), 0.5) + 0.5 * np.eye(others)  # all share the first arm
-    inside = stats.multivariate_normal(cov=alike).cdf(
-        np.full(others, found), lower_limit=np.full(others, -found), rng=np.random.default_rng(0)
-    )
+    ends = np.full(others, found)
+    inside = stats.multivariate_normal(cov=alike).cdf(ends, lower_limit=-ends, rng=np.random.default_rng(0))
     assert inside == pytest.approx(0.95, abs=0.004)
 
 
@@ -88,10 +73,9 @@ def test_more_comparisons_and_fewer_seeds_ask_for_more():
 
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_families_without_a_difference_are_called_different_in_five_of_a_hundred(seeds):
-    rng = np.random.default_rng(5)
-    rates = [
-        family_error(evidence.PRIOR_DF / rng.chisquare(evidence.PRIOR_DF, 7), seeds, start, 200) for start in range(60)
-    ]
+    prior = evidence.PRIOR_DF
+    scatter = prior / np.random.default_rng(5).chisquare(prior, (60, 7))
+    rates = [family_error(variances, seeds, start, 200) for start, variances in enumerate(scatter)]
     assert np.mean(rates) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / (60 * 200)) + 0.005)
 
 
@@ -100,18 +84,25 @@ def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
     assert family_error(np.ones(7), 3) > 0.1
 
 
+def test_the_rule_is_measured_on_the_studies_of_several_arms(monkeypatch):
+    monkeypatch.setattr("course.numbers.measured", lambda name, compute, of: compute())
+    runs = synthetic_runs()
+    rates = error_rates({"base": runs, "alone": synthetic_runs("R2")})
+    assert rates["contrasts"] == 2 and 0 <= rates["separable-in-pairs"] <= 2
+    variances = runs.values("validation_accuracy").var(ddof=1)
+    assert rates["error-3-seeds"] == pytest.approx(100 * family_error(variances, 3), abs=2.5)
+
+
 # --- Comparisons. ---
 
 
-def fake(arm, seed, metric, value, **more) -> SimpleNamespace:
-    found = {"arm": arm, "seed": seed, "device": "cpu", "metrics": {metric: value}, "collapsed": False}
-    return SimpleNamespace(**found | more)
+def fake(arm, seed, collapsed=False, right=None, **metrics) -> SimpleNamespace:
+    return SimpleNamespace(arm=arm, seed=seed, device="cpu", metrics=metrics, collapsed=collapsed, right=right)
 
 
 def runs_of(table: pd.DataFrame, collapsed: tuple = ()) -> Runs:
     cells = [(arm, seed, value) for arm, column in table.items() for seed, value in column.items()]
-    metric = "validation_accuracy"
-    return Runs("fake", [fake(arm, s, metric, value, collapsed=(arm, s) in collapsed) for arm, s, value in cells])
+    return Runs("fake", [fake(arm, s, (arm, s) in collapsed, validation_accuracy=value) for arm, s, value in cells])
 
 
 NOISE = pd.DataFrame(np.random.default_rng(7).normal(0.6, 0.05, (5, 4)), columns=list("abcd"))
@@ -135,10 +126,7 @@ def test_an_arm_far_away_is_found_and_one_alike_is_not():
     table = NOISE.assign(far=NOISE["a"] + 0.5, d=NOISE["a"].to_numpy()[::-1])
     found = verdict(runs_of(table), against="a")
     assert found["far"].above and not found["far"].below and not found["d"].separable
-
-
-def test_one_arm_for_all_is_the_mapping_written_out():
-    assert verdict(runs_of(NOISE), against="a") == verdict(runs_of(NOISE), against=dict.fromkeys("bcd", "a"))
+    assert found == verdict(runs_of(table), against=dict.fromkeys(["b", "c", "d", "far"], "a"))
 
 
 def test_collapsed_runs_are_counted_and_not_averaged():
@@ -153,9 +141,6 @@ def test_collapsed_runs_are_counted_and_not_averaged():
     # The lost arm is no part of the family.
     alone = verdict(runs_of(table.drop(columns="c"), lost[:1]), against="a")
     assert (alone["b"].low, alone["d"].high) == pytest.approx((found["b"].low, found["d"].high))
-
-
-def test_a_family_in_which_everything_collapsed_says_nothing():
     lost = tuple((arm, seed) for arm in "abcd" for seed in range(5))
     assert not any(d.separable for d in verdict(runs_of(NOISE, lost), against="a").differences)
 
@@ -180,24 +165,17 @@ def test_a_calibration_error_is_told_in_points_and_less_is_better():
     assert metric_label("validation_calibration_error") == "Validation calibration error (%)"
 
 
-def test_arms_that_are_equal_in_every_seed_are_called_so():
-    table = values(2)
-    table["b"] = table["a"]
-    assert str(compare_values(table, "validation_accuracy")) == "a and b: equal in each of 5 seeds"
+REFUSED = [
+    (values(1), None, "two arms and two seeds, got 1 and 5"),
+    (values(2, 1), None, "two arms and two seeds, got 2 and 1"),
+    (values(), "z", "against='z' is no arm; the arms are: a, b, c"),
+    (values(), {"z": "a"}, "'z' is no arm"),
+    (values(), {"b": "b"}, "two different arms"),
+    (values(), {}, "at least one pair"),
+]
 
 
-@pytest.mark.parametrize(
-    ("table", "against", "words"),
-    [
-        (values(1), None, "two arms and two seeds, got 1 and 5"),
-        (values(2, 1), None, "two arms and two seeds, got 2 and 1"),
-        (values(), "z", "against='z' is no arm; the arms are: a, b, c"),
-        (values(), {"b": "z"}, "'z' is no arm"),
-        (values(), {"z": "a"}, "'z' is no arm"),
-        (values(), {"b": "b"}, "two different arms"),
-        (values(), {}, "at least one pair"),
-    ],
-)
+@pytest.mark.parametrize(("table", "against", "words"), REFUSED)
 def test_senseless_questions_are_refused(table, against, words):
     for function in (compare_values, compare_within):
         with pytest.raises(ValueError, match=words):
@@ -205,32 +183,26 @@ def test_senseless_questions_are_refused(table, against, words):
 
 
 def test_every_pair_counts_unless_one_arm_is_named():
-    every = verdict(runs_of(NOISE)).differences
+    every, means = verdict(runs_of(NOISE)).differences, NOISE.mean()
     assert len(every) == 6 and len(verdict(runs_of(NOISE), against="c").differences) == 3
-    means = NOISE.mean()
     assert means[every[0].a] == means.max() and every[0].mean == pytest.approx(means[every[0].a] - means[every[0].b])
 
 
 def test_the_words_follow_the_numbers_whichever_way_they_are_asked():
     table = pd.DataFrame({arm: mean + NOISE[arm] / 10 for arm, mean in (("a", 0.7), ("b", 0.5))})
     for against in (None, "a", "b"):
-        said = str(compare_values(table, "validation_accuracy", against))
-        assert said.startswith("a above b by ") and "95% interval [" in said
+        assert str(compare_values(table, "validation_accuracy", against)).startswith("a above b by ")
     lower = compare_values(table, "validation_loss")
     assert lower.differences[0].a == "b" and "points" not in str(lower)
     noise = pd.DataFrame({"a": NOISE["a"], "b": NOISE["a"].to_numpy()[::-1] + 0.01})
     assert "not separable with 5 seeds" in str(compare_values(noise, "validation_accuracy"))
+    equal = NOISE[["a"]].assign(b=NOISE["a"])
+    assert str(compare_values(equal, "validation_accuracy")) == "a and b: equal in each of 5 seeds"
 
 
-def test_an_interval_covers_what_it_claims_to_and_needs_two_values():
-    rng = np.random.default_rng(2)
-    hits = [low <= 0 <= high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
-    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+def test_an_unknown_arm_or_figure_is_named_and_an_interval_needs_two_values():
     with pytest.raises(ValueError, match="two values"):
         interval([1.0])
-
-
-def test_an_unknown_arm_or_figure_is_named():
     with pytest.raises(ValueError, match="no arm 'z'; it has: a, b, c, d"):
         runs_of(NOISE).only("z")
     with pytest.raises(ValueError, match="no figure 'f1' .* there are: validation_accuracy"):
@@ -242,7 +214,7 @@ def test_an_unknown_arm_or_figure_is_named():
 
 def runs_tested(arm: str, right: np.ndarray) -> list[SimpleNamespace]:
     """Return runs that recognise the pictures of a row each of ``right`` (seeds, pictures)."""
-    return [fake(arm, s, "test_accuracy", row.mean(), right=lambda _, row=row: row) for s, row in enumerate(right)]
+    return [fake(arm, s, right=lambda _, row=row: row, test_accuracy=row.mean()) for s, row in enumerate(right)]
 
 
 def answers(rng: np.random.Generator, ease: np.ndarray, seeds: int) -> np.ndarray:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import nullcontext
 
 import pytest
@@ -32,7 +31,7 @@ def histories(experiments):
     return [{k: v for k, v in run.history.items() if k != "seconds"} for run in runs]
 
 
-def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypatch):
+def test_side_by_side_and_one_after_another_give_the_same_runs_and_each_is_trained_once(folder, monkeypatch):
     # On one kind of device and as many threads, sums are taken in the same order: equal to the last bit.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(recorder, "device_kind", lambda: "cpu")
@@ -40,23 +39,20 @@ def test_side_by_side_and_one_after_another_give_the_same_runs(folder, monkeypat
     experiments = [SMALL.but(seed=seed) for seed in range(2)]
     record(experiments, jobs=1)
     one_after_another = histories(experiments)
+    assert not list((folder / "checkpoints").iterdir())  # they have served
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "train_run", lambda *a, **k: pytest.fail("trained again"))
+        record([*experiments, *experiments], jobs=1)
     monkeypatch.setattr("helpers.record.run.runs_folder", lambda: folder / "apart")
     record(experiments, jobs=2)
     assert histories(experiments) == one_after_another
 
 
-def test_what_is_recorded_is_not_trained_again(folder, monkeypatch):
-    record([SMALL], jobs=1)
-    monkeypatch.setattr(recorder, "train_run", lambda *a, **k: pytest.fail("trained again"))
-    record([SMALL, SMALL], jobs=1)
-
-
 def killed(command, input, **options):
     """Start a run's process, kill it with SIGKILL a second later, and return what became of it."""
     options.pop("capture_output")
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **options)
     threading.Timer(1, process.kill).start()
     said, complained = process.communicate(input)
     return subprocess.CompletedProcess(command, process.returncode, said, complained)
@@ -102,11 +98,7 @@ def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
     with cluster:
         victim = next(iter(cluster.workers.values())).pid
 
-        def kill_later():
-            time.sleep(2)
-            os.kill(victim, signal.SIGKILL)
-
-        threading.Thread(target=kill_later, daemon=True).start()
+        threading.Timer(2, os.kill, (victim, signal.SIGKILL)).start()
         record(experiments, scheduler=cluster.scheduler_address)
     assert all(read_run(e, "cpu") for e in experiments)
 
@@ -118,8 +110,7 @@ def test_the_process_of_a_run_keeps_its_memory_and_has_its_threads(monkeypatch):
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # a Dask cluster in this process leaves it behind
     found = train_apart(SMALL.choices(), threads=3)
-    eight_gib = str(8 * 1024**3)
-    assert found["MALLOC_TRIM_THRESHOLD_"] == found["MALLOC_MMAP_THRESHOLD_"] == eight_gib
+    assert found["MALLOC_TRIM_THRESHOLD_"] == found["MALLOC_MMAP_THRESHOLD_"] == str(8 * 1024**3)
     assert found["MALLOC_TOP_PAD_"] == str(64 * 1024**2)
     assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
     assert "MALLOC_TRIM_THRESHOLD_" not in os.environ

@@ -7,10 +7,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic import CLASSES, synthetic_runs
+from synthetic import CLASSES
 
 from course import numbers as results
-from helpers.figures import comparison_table
 from helpers.record import published, published_figures
 
 SPLITS = ("train", "validation", "test")
@@ -46,13 +45,8 @@ def texts(report: str) -> dict[str, str]:
     return {key.removeprefix(f"{report}/"): f.text for key, f in published_figures().items() if f.report == report}
 
 
-def rows() -> dict[str, tuple[str, ...]]:
-    found = texts("R2")
-    settings = dict.fromkeys(key.rpartition("/")[0] for key in found if key.endswith("test-accuracy"))
-    return {setting: tuple(found[f"{setting}/{split}-accuracy"] for split in SPLITS) for setting in settings}
-
-
-# --- What is there. ---
+def row(setting: str) -> tuple[str, ...]:
+    return tuple(texts("R2")[f"{setting}/{split}-accuracy"] for split in SPLITS)
 
 
 def test_r1_has_both_accuracies_of_every_class_in_each_of_its_settings():
@@ -77,24 +71,18 @@ def test_r1_s_shares_are_of_whole_thousands():
             assert (Decimal(text) * pictures / 100) % 1 == 0, key
 
 
-def test_r2_has_twelve_different_rows_each_with_its_time():
-    assert len(rows()) == 16 and len(set(rows().values())) == 12
-    for setting in rows():
-        assert "runs stop at different epochs" in published(f"R2/{setting}/minutes").note
-
-
-@pytest.mark.parametrize("setting", R2)
-def test_r2_stands_as_printed(setting):
-    *accuracies, epoch = R2[setting]
-    assert rows()[setting] == tuple(accuracies)
-    assert published(f"R2/{setting}/best-epoch").value == epoch
+def test_r2_has_twelve_different_rows_each_with_its_time_and_they_stand_as_printed():
+    settings = [key.rpartition("/")[0] for key in texts("R2") if key.endswith("test-accuracy")]
+    assert len(settings) == 16 and len({row(setting) for setting in settings}) == 12
+    assert all("runs stop at different epochs" in published(f"R2/{name}/minutes").note for name in settings)
+    for setting, (*accuracies, epoch) in R2.items():
+        assert row(setting) == tuple(accuracies) and published(f"R2/{setting}/best-epoch").value == epoch
 
 
 @pytest.mark.parametrize(("one", "other"), TWICE)
 def test_rows_that_r2_printed_twice_agree(one, other):
     found = texts("R2")
-    for quantity in (f"{split}-accuracy" for split in SPLITS):
-        assert found[f"{one}/{quantity}"] == found[f"{other}/{quantity}"]
+    assert row(one) == row(other)
     for quantity in ("best-epoch", "minutes"):
         values = {found.get(f"{setting}/{quantity}") for setting in (one, other)} - {None}
         # R2 itself prints two times for its batches of 16, and both are kept.
@@ -105,66 +93,44 @@ def test_r4_has_both_accuracies_of_every_class_and_its_art():
     found = {key for key in texts("R4") if key.endswith("accuracy")}
     of_classes = {f"{name}/{split}-accuracy" for name in CLASSES for split in ("train", "test")}
     of_art = {"train", "test", "chance", "cartoon/test", "cyberpunk/test", "noir/test"}
-    assert len(of_classes) == 20
     assert found == of_classes | {f"art/{name}-accuracy" for name in of_art} | {"train-accuracy", "test-accuracy"}
 
 
 def test_r4_s_accuracies_are_the_means_of_its_classes():
-    art = ("cartoon", "cyberpunk", "noir")
-    for figure, classes in (("train", CLASSES), ("test", CLASSES), ("art/test", [f"art/{name}" for name in art])):
+    art = ("art/cartoon", "art/cyberpunk", "art/noir")
+    for figure, classes in (("train", CLASSES), ("test", CLASSES), ("art/test", art)):
         values = [published(f"R4/{name}/{figure.split('/')[-1]}-accuracy").value for name in classes]
         assert np.mean(values) == pytest.approx(published(f"R4/{figure}-accuracy").value, abs=0.005)
 
 
-# --- On how many pictures, and what follows. ---
-
-
 def test_the_pictures_of_a_figure_are_known_for_r4_alone():
     known = {key: figure.pictures for key, figure in published_figures().items() if figure.pictures}
-    assert known == {
-        "R4/test-accuracy": 626,
-        "R4/art/test-accuracy": 134,
-        "R4/art/cartoon/test-accuracy": 57,
-        "R4/art/cyberpunk/test-accuracy": 33,
-        "R4/art/noir/test-accuracy": 44,
-    }
-    assert all(published(key).unit == "percent" for key in known)
     # Two pictures of each batch of 32.
-    assert [2 * math.ceil(pictures / 32) for pictures in (10_000, 2_142)] == [626, 134] and 57 + 33 + 44 == 134
-    for right, name in ((32, "cartoon"), (20, "cyberpunk"), (21, "noir")):
-        figure = published(f"R4/art/{name}/test-accuracy")
-        assert figure.text == f"{100 * right / figure.pictures:.2f}"
+    whole = {"R4/test-accuracy": 2 * math.ceil(10_000 / 32), "R4/art/test-accuracy": 2 * math.ceil(2_142 / 32)}
+    right_of = {"cartoon": (32, 57), "cyberpunk": (20, 33), "noir": (21, 44)}
+    assert known == whole | {f"R4/art/{name}/test-accuracy": of for name, (_, of) in right_of.items()}
+    assert sum(of for _, of in right_of.values()) == whole["R4/art/test-accuracy"]
+    for name, (right, of) in right_of.items():
+        assert published(f"R4/art/{name}/test-accuracy").text == f"{100 * right / of:.2f}"
 
 
 @pytest.mark.parametrize(("key", "stated"), [("R4/test-accuracy", 3.7), ("R4/art/test-accuracy", 8.4)])
 def test_r4_s_intervals_are_those_stated(key, stated):
     figure = published(key)
     share, z = figure.value / 100, stats.norm.ppf(0.975)
-    normal = 100 * z * math.sqrt(share * (1 - share) / figure.pictures)
-    assert round(normal, 1) == stated
-    low, high = figure.interval()
-    assert (high - low) / 2 == pytest.approx(normal, abs=0.15) and low < figure.value < high
+    assert round(100 * z * math.sqrt(share * (1 - share) / figure.pictures), 1) == stated
     # Wilson's ends are the shares that lie just z of their own standard errors from what was seen.
     seen = round(share * figure.pictures) / figure.pictures
-    for end in (low / 100, high / 100):
-        assert abs(seen - end) == pytest.approx(z * math.sqrt(end * (1 - end) / figure.pictures), rel=1e-6)
-
-
-def test_a_figure_is_printed_with_its_interval_where_that_is_known():
-    assert published("R4/test-accuracy").with_interval == "64.57 [60.7, 68.2]"
-    assert published("R2/kernels/3-3-3/test-accuracy").interval() is None
-    assert published("R2/kernels/3-3-3/test-accuracy").with_interval == "83.00"
+    for side, end in zip((-1, 1), figure.interval(), strict=True):
+        reach = z * math.sqrt(end / 100 * (1 - end / 100) / figure.pictures)
+        assert end / 100 - seen == pytest.approx(side * reach, rel=1e-6)
+    plain = published("R2/kernels/3-3-3/test-accuracy")
+    assert plain.interval() is None and plain.with_interval == "83.00"
 
 
 def test_the_report_can_quote_pictures_and_interval(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "runs_folder", lambda: tmp_path)
     values = results.numbers({})
-    names = ("", "/pictures", "/low", "/high")
-    quoted = [values[f"published/R4/test-accuracy{name}"] for name in names]
+    quoted = [values[f"published/R4/test-accuracy{name}"] for name in ("", "/pictures", "/low", "/high")]
     assert quoted == [r"\num{64.57}", r"\num{626}", r"\num{60.7}", r"\num{68.2}"]
     assert "published/R2/kernels/3-3-3/test-accuracy/low" not in values
-
-
-def test_tables_show_the_interval_of_what_was_published():
-    table = comparison_table(synthetic_runs("R2", "R4"), {"R2": "R2/kernels/3-3-3", "R4": "R4"})
-    assert list(table["Test accuracy (%)", "published"]) == ["83.00", "64.57 [60.7, 68.2]"]

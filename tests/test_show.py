@@ -1,4 +1,4 @@
-import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,6 @@ def shown(monkeypatch):
     return objects
 
 
-class Data:
-    name = "cifar10"
-
-    def __init__(self, here: bool) -> None:
-        self.available = lambda: here
-
-
 def draw():
     figure = new_figure(1.0)
     figure.subplots().plot([1, 3, 2])
@@ -42,10 +35,13 @@ def draw():
 
 
 def refuse():
-    raise AssertionError("nothing is drawn without the data set")
+    pytest.fail("nothing is drawn without the data set")
 
 
-def test_a_figure_is_shown_with_its_description_and_kept_for_the_report(folder, shown):
+HERE, ABSENT = (SimpleNamespace(name="cifar10", available=lambda here=here: here) for here in (True, False))
+
+
+def test_a_figure_is_shown_with_its_description_and_kept_and_only_written_when_it_changes(folder, shown):
     show.figure("03-line", draw, caption="A line of 3 points, 95 % `sure`.", alt="It rises, then falls.")
     image, caption = shown
     kept = folder / "generated" / "figures"
@@ -56,30 +52,21 @@ def test_a_figure_is_shown_with_its_description_and_kept_for_the_report(folder, 
     assert r"\caption{A line of 3 points, 95\,\% \texttt{sure}. \madeby{03}}" in text
     assert r"\includegraphics[alt={It rises, then falls.}]{generated/figures/03-line.pdf}" in text
     assert repr(image) == "<IPython.core.display.Image object>"  # no address that would change
-
-
-def test_publishing_again_leaves_the_files_untouched(folder, shown):
-    show.figure("03-line", draw, caption="A line.", alt="A line.")
-    paths = sorted((folder / "generated" / "figures").iterdir())
-    before = [path.stat().st_mtime_ns for path in paths]
-    show.figure("03-line", draw, caption="A line.", alt="A line.")
-    assert [path.stat().st_mtime_ns for path in paths] == before and len(paths) == 3
+    before = [path.stat().st_mtime_ns for path in sorted(kept.iterdir())]
+    show.figure("03-line", draw, caption="A line of 3 points, 95 % `sure`.", alt="It rises, then falls.")
+    assert [path.stat().st_mtime_ns for path in sorted(kept.iterdir())] == before and len(before) == 3
 
 
 def test_without_its_data_set_a_figure_is_shown_as_committed(folder, shown, capsys):
-    show.figure("01-classes", draw, caption="Old.", alt="Old.", needs=Data(here=True))
+    show.figure("01-classes", draw, caption="Old.", alt="Old.", needs=HERE)
     committed = shown[0].data
-    show.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
+    show.figure("01-classes", refuse, caption="New.", alt="New.", needs=ABSENT)
     assert shown[2].data == committed
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "cifar10 is absent" in said and "01-classes" in said
     assert "New." in (folder / "generated" / "figures" / "01-classes.tex").read_text()
-
-
-def test_without_data_set_and_committed_picture_the_error_says_what_to_do(folder, shown):
-    with pytest.raises(DataMissing, match="data/README.md"):
-        show.figure("01-classes", refuse, caption="New.", alt="New.", needs=Data(here=False))
-    assert not shown
+    with pytest.raises(DataMissing, match="data/README.md"):  # nor is there a committed picture
+        show.figure("01-other", refuse, caption="New.", alt="New.", needs=ABSENT)
 
 
 @pytest.mark.parametrize("name", ["curves", "3-curves", "03_curves", "03-Curves", "../03-curves"])
@@ -88,12 +75,9 @@ def test_a_name_tells_the_notebook(folder, shown, name):
         show.figure(name, draw, caption="A.", alt="A.")
 
 
-def test_a_figure_needs_caption_and_alt_text(folder, shown):
+def test_a_figure_needs_alt_text_and_one_of_pyplot_is_not_left_open_to_be_shown_twice(folder, shown):
     with pytest.raises(ValueError, match="alt text"):
         show.figure("03-line", draw, caption="A line.", alt=" ")
-
-
-def test_a_figure_of_pyplot_is_not_left_open_to_be_shown_twice(folder, shown):
     show.figure("03-line", lambda: pyplot.subplots()[0], caption="A.", alt="A.")
     assert not pyplot.get_fignums()
 
@@ -112,28 +96,15 @@ def test_latex_prints_special_characters_as_they_are():
     assert show.markdown("`a_b` is $x_1$, 5 %") == r"\texttt{a\_b} is $x_1$, 5\,\%"
     with pytest.raises(ValueError, match="✓"):
         show.escape("right ✓")
-
-
-def test_a_data_sets_name_with_options_is_printed_as_it_is_spelled():
     name = "pacs:style?styles=art_painting,photo&balance=smallest"
     printed = r"pacs:style?styles=art\_painting,photo\&balance=smallest"
-    assert show.escape(name) == show.markdown(name) == printed
-    assert show.markdown(f"`{name}`") == rf"\texttt{{{printed}}}"
-    body = show.tabular(pd.DataFrame({"data": [name]}, ["a_b"]))
-    assert rf"a\_b & {printed} \\" in body
-    assert name in show.pipe_table(pd.DataFrame({"data": [name]}))
+    assert show.markdown(name) == printed and show.markdown(f"`{name}`") == rf"\texttt{{{printed}}}"
 
 
 def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
-    content = pd.DataFrame(
-        {
-            ("", "net"): ["R2", "a_b"],
-            ("test", "ours"): ["83.02 ± 1.25", "–"],
-            ("test", "theirs"): ["1,083.00", "7"],
-            ("", "commit"): ["0123", "4567"],
-        },
-        index=["x & y", "z"],
-    )
+    figures = {("test", "ours"): ["83.02 ± 1.25", "–"], ("test", "theirs"): ["1,083.00", "7"]}
+    columns = {("", "net"): ["R2", "a_b"], **figures, ("", "commit"): ["0123", "4567"]}
+    content = pd.DataFrame(columns, index=["x & y", "z"])
     assert show.tabular(content).splitlines() == [
         r"\begin{tabular}{@{}llS[table-format=2.2]@{${}\pm{}$}S[table-format=1.2,table-number-alignment=left]S[table-format=4.2]l@{}}",
         r"\toprule",
@@ -168,17 +139,11 @@ def test_a_sentence_is_printed_and_several_become_a_list(folder, capsys):
 
 
 def test_a_measurement_is_made_once_and_read_as_it_was_first_returned(folder):
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return {"mean": torch.tensor([0.5, 0.25]), "n": np.int64(3), 7: np.array([[1]]), "z": (1, 2), "a": None}
-
+    made = {"mean": torch.tensor([0.5, 0.25]), "n": np.int64(3), 7: np.array([[1]]), "z": (1, 2), "a": None}
     expected = {"mean": [0.5, 0.25], "n": 3, "7": [[1]], "z": [1, 2], "a": None}
-    for _ in range(2):
+    for compute in (lambda: made, lambda: pytest.fail("measured again")):
         value = show.measured("01-statistics", compute)
         assert value == expected and list(value) == list(expected)
-    assert len(calls) == 1
 
 
 def test_a_measurement_under_other_conditions_is_made_again(folder, capsys):
@@ -195,9 +160,19 @@ def test_a_damaged_or_impossible_measurement_is_told(folder):
         show.measured("01-x", object)
     assert not path.exists()
     show.measured("01-x", lambda: 1)
-    path.write_text(path.read_text()[:7])
-    with pytest.raises(ValueError, match="01-x.json is damaged"):
-        show.measured("01-x", lambda: 1)
-    path.write_text(json.dumps({"value": 1}))
-    with pytest.raises(ValueError, match="damaged"):
-        show.measured("01-x", lambda: 1)
+    for damaged in (path.read_text()[:7], '{"value": 1}'):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match="01-x.json is damaged"):
+            show.measured("01-x", lambda: 1)
+
+
+def test_what_is_taken_home_names_its_facts_and_says_when_one_fails(folder, capsys):
+    kept = folder / "generated" / "texts" / "04-home.tex"
+    show.takeaway("04-home", "Better is better.", rests_on={"better above base": True})
+    assert capsys.readouterr().out == "Better is better.\n"
+    assert "% holds: better above base\n" in kept.read_text() and "Better is better.%" in kept.read_text()
+    show.takeaway("04-home", "Same is better.", rests_on={"same above base": False})
+    assert capsys.readouterr().out.startswith("The record does not bear this out: same above base.\n")
+    assert "% DOES NOT HOLD: same above base\n" in kept.read_text()
+    with pytest.raises(ValueError, match="name the facts"):
+        show.takeaway("04-home", "Trust me.", rests_on={})

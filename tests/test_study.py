@@ -40,24 +40,18 @@ def fill(study, seeds, device="cpu", draw=None):
             write_run(fake(experiment.but(seed=seed), device, draw(arm, seed) if draw else 0.5))
 
 
-def test_arms_are_the_product_of_what_varies():
+def test_arms_are_the_product_of_what_varies_and_one_seed_of_every_arm_comes_before_the_next():
     study = Study("s", SMALL, vary={"lr": [0.1, 0.2], "batch_size": [32, 64]}, seeds=2)
-    assert list(study.arms) == ["0.1, 32", "0.1, 64", "0.2, 32", "0.2, 64"]
-    assert study.arms["0.2, 32"] == SMALL.but(lr=0.2, batch_size=32)
+    arms = ["0.1, 32", "0.1, 64", "0.2, 32", "0.2, 64"]
+    assert list(study.arms) == arms and study.arms["0.2, 32"] == SMALL.but(lr=0.2, batch_size=32)
+    assert [(arm, e.seed) for arm, e in study.experiments()] == [(arm, seed) for seed in (0, 1) for arm in arms]
 
 
-def test_one_seed_of_every_arm_comes_before_the_next_of_any():
-    study = Study("s", SMALL, vary={"lr": [0.1, 0.2]}, seeds=2)
-    assert [(arm, e.seed) for arm, e in study.experiments()] == [("0.1", 0), ("0.2", 0), ("0.1", 1), ("0.2", 1)]
-
-
-@pytest.mark.parametrize("wrong", [{}, {"vary": {"lr": [1]}, "arms": {"a": {}}}])
-def test_a_study_needs_one_way_of_naming_its_arms(wrong):
-    with pytest.raises(ValueError, match="either"):
-        Study("s", SMALL, **wrong)
-
-
-def test_a_wrong_choice_is_refused_before_anything_is_trained():
+def test_a_study_needs_one_way_of_naming_its_arms_and_choices_that_there_are():
+    vary = {"lr": [1]}
+    for wrong in ({}, {"vary": vary, "arms": {"a": {}}}):
+        with pytest.raises(ValueError, match="either"):
+            Study("s", SMALL, **wrong)
     with pytest.raises(ValueError, match="lerning_rate"):
         Study("s", SMALL, vary={"lerning_rate": [1]})
 
@@ -67,10 +61,8 @@ def test_recorded_runs_are_read(folder):
     fill(study, range(3), draw=lambda arm, seed: {"a": 0.5, "b": 0.6}[arm] + seed / 100)
     runs = study.runs()
     assert len(runs) == 6 and runs.arms == ["a", "b"] and runs.seeds == [0, 1, 2]
-    pd.testing.assert_frame_equal(
-        runs.values("validation_accuracy"),
-        pd.DataFrame({"a": [0.5, 0.51, 0.52], "b": [0.6, 0.61, 0.62]}, index=pd.Index(range(3), name="seed")),
-    )
+    expected = pd.DataFrame({"a": [0.5, 0.51, 0.52], "b": [0.6, 0.61, 0.62]}, index=pd.Index(range(3), name="seed"))
+    pd.testing.assert_frame_equal(runs.values("validation_accuracy"), expected)
     assert "3 seeds of 6 declared, recorded on cpu (a machine)" in str(runs)
 
 
@@ -100,13 +92,6 @@ def asked(folder, monkeypatch):
     return asked
 
 
-def test_what_is_missing_is_trained_and_only_that(asked):
-    study = Study("s", SMALL, arms={"a": {}, "b": {"lr": 0.1}}, seeds=6)
-    fill(study, range(2))
-    assert study.runs().seeds == study.runs().seeds == [0, 1, 2]
-    assert asked == [("s", 1, [0, 0, 1, 1, 2, 2])]
-
-
 def scales(seeds=6):
     """Return one question at three scales, the largest first."""
     arms, epochs = {"a": {}, "b": {"lr": 0.1}}, {"large": 9, "some": 4, "small": 2}
@@ -118,7 +103,6 @@ def test_the_largest_scale_that_is_recorded_answers(folder):
     fill(small, range(3))
     assert first_recorded(large, some, small).study == "small"
     fill(some, range(6))
-    assert first_recorded(large, some, small).study == "some"
     assert len(first_recorded(large, some, small)) == 12
     fill(large, range(2))  # two seeds are no evidence yet
     fill(large, range(2, 4), "cuda")  # nor are two and two of different kinds
@@ -128,29 +112,22 @@ def test_the_largest_scale_that_is_recorded_answers(folder):
     assert runs.study == "large" and runs.seeds == [0, 1, 2] and {run.device for run in runs} == {"cpu"}
 
 
-def test_seeds_of_one_arm_alone_do_not_count(folder):
-    large, _, small = scales()
-    fill(small, range(3))
-    for seed in range(6):
-        write_run(fake(large.arms["a"].but(seed=seed)))
-    assert first_recorded(large, small).study == "small"
-
-
-def test_a_study_of_two_seeds_is_recorded_with_two(folder):
+def test_a_study_of_two_seeds_is_recorded_with_two_of_every_arm(folder):
     large, _, small = scales(seeds=2)
     fill(small, range(2))
     fill(large, [0])
+    write_run(fake(large.arms["a"].but(seed=1)))
     assert first_recorded(large, small).study == "small"
     fill(large, [1])
     assert first_recorded(large, small).study == "large"
 
 
-def test_where_nothing_is_recorded_the_last_scale_is_trained(asked):
+def test_where_nothing_is_recorded_the_last_scale_is_trained_and_only_once(asked):
     large, some, small = scales()
     fill(some, range(2))
     assert first_recorded(large, some, small).study == first_recorded(large, some, small).study == "small"
-    assert first_recorded(some).study == "some"
-    assert [title for title, *_ in asked] == ["small", "some"]
+    assert some.runs().seeds == some.runs().seeds == [0, 1, 2]
+    assert asked == [(title, 1, [0, 0, 1, 1, 2, 2]) for title in ("small", "some")]
 
 
 def test_the_needed_seeds_of_cheap_runs_are_trained_first():
@@ -168,12 +145,9 @@ def test_status_counts_and_sees_stale_runs(folder):
     assert status({"n": [study]}) == [row]
     fill(study, [0, 1])
     assert status({"n": [study]}) == [row | {"recorded": 4, "seeds": 2, "device": "cpu", "stale": 4}]
-
-
-def test_status_knows_a_run_of_numpy_once(folder):
     study = Study("s", SMALL.but(model="r3", engine="numpy"), vary={"lr": [0.1]}, seeds=3)
     fill(study, [0, 1])
-    assert [(row["device"], row["recorded"]) for row in status({"n": [study]})] == [("cpu", 2)]
+    assert [(row["device"], row["recorded"]) for row in status({"n": [study]})] == [("cpu", 2)]  # a NumPy run: once
 
 
 def test_a_rehearsal_shrinks_everything_in_one_place(monkeypatch):

@@ -1,10 +1,12 @@
 """Runs as pictures and tables: each function returns a Figure or a DataFrame, and shows nothing by itself."""
 
-from helpers.figures.classes import classwise_table, plot_classwise, plot_confusion
 from helpers.figures.compare import (
     accuracy_table,
     arms_table,
+    classwise_table,
     comparison_table,
+    plot_classwise,
+    plot_confusion,
     plot_forest,
     plot_gap,
     plot_metric,

@@ -1,14 +1,16 @@
-"""Arms beside each other, as figures and as tables of printable cells."""
+"""Arms beside each other, and their classes, as figures and as tables of printable cells."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from helpers.figures.curves import label_ends, log_axis
@@ -21,17 +23,17 @@ from helpers.record import (
     arm_plus_minus,
     mean_and_half,
     metric_label,
-    percent,
     plus_minus,
     published_for,
     scale_and_digits,
     seeds_text,
     span,
 )
-from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, new_figure, styled
+from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, class_colours, new_figure, styled
 from helpers.training import Experiment
 
-FINAL_ACCURACIES = ("train_accuracy", "validation_accuracy", "test_accuracy")
+# What a sweep's choice is called on its axis.
+NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
 
 
 def _legend(figure: Figure, columns: int = 3, length: float = 1.2) -> None:
@@ -39,25 +41,21 @@ def _legend(figure: Figure, columns: int = 3, length: float = 1.2) -> None:
 
 
 @styled
-def plot_forest(
-    found: Verdict, *, published: Mapping[str, float] | None = None, limits: tuple[float, float] | None = None
-) -> Figure:
+def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None) -> Figure:
     """Return a row for each comparison of a verdict: a dot for the difference of means, a line for its interval.
 
     Full dots are separable from zero, hollow ones are not. Where most rows are compared with one arm, these carry the
-    other's name alone. ``published`` holds a published difference by the name of arm a, on the axis' scale, each a
-    diamond. ``limits`` cuts the axis where a few rows would squeeze all others; what is cut carries an arrowhead.
+    other's name alone. ``published`` holds published differences by the name of arm a, on the axis' scale: diamonds.
     """
-    (scale, unit), digits = found.scale_and_unit, 1 if percent(found.metric) else 3
+    scale, unit = found.scale_and_unit
+    digits = 1 if unit else 3
     base, shared = Counter(d.b for d in found.differences).most_common(1)[0]
     most = 2 * shared > len(found.differences) > 1
-    names = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences]
-    notes = []
-    rows = np.arange(len(names))
+    names, notes = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences], []
     figure = new_figure(0.85 + 0.21 * len(names))
     figure.get_layout_engine().set(rect=(0, 0, 0.975, 1))  # letters are a little wider in print than when laid out
     ax = figure.subplots()
-    for row, d in zip(rows, found.differences, strict=True):
+    for row, d in enumerate(found.differences):
         colour = (RIGHT if d.mean > 0 else WRONG) if d.separable else GREY
         if np.isnan(d.mean):
             note = "collapsed"
@@ -70,20 +68,14 @@ def plot_forest(
         if published and d.a in published:
             ax.plot(published[d.a], row, "D", color=INK, mfc="none", ms=5.5, zorder=4)
     ax.axvline(0, color=INK, lw=0.8, zorder=0.5)
-    if limits:
-        ax.set_xlim(*limits)
-        for row, d in zip(rows, found.differences, strict=True):
-            for end, edge, marker in ((d.low, limits[0], "<"), (d.high, limits[1], ">")):
-                if np.isfinite(end) and not limits[0] <= scale * end <= limits[1]:
-                    ax.plot(edge, row, marker, color=GREY, ms=4, clip_on=False)
     ax.plot([], [], "o-", color=GREY, mfc=GREY, ms=4.5, label="separable from zero")
     ax.plot([], [], "o-", color=GREY, mfc="white", ms=4.5, label="not separable")
     if published:
         ax.plot([], [], "D", color=INK, mfc="none", ms=5, label="published")
     _legend(figure, length=1.8)
-    ax.set_yticks(rows, names)
+    ax.set_yticks(range(len(names)), names)
     beside = ax.secondary_yaxis("right")
-    beside.set_yticks(rows, [text for text, _ in notes], fontsize=7)
+    beside.set_yticks(range(len(names)), [text for text, _ in notes], fontsize=7)
     for label, (_, colour) in zip(beside.get_yticklabels(), notes, strict=True):
         label.set_color(colour)
     beside.tick_params(length=0)
@@ -104,11 +96,10 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
     the same name is marked with a diamond, with its own interval where the pictures that it stands on are known.
     """
-    by_arm, (scale, _) = runs.by_arm(), scale_and_digits(metric)
-    styles = arm_styles(list(by_arm))
+    by_arm, styles, (scale, _) = runs.by_arm(), arm_styles(runs.arms), scale_and_digits(metric)
+    theirs = {arm: published_for(key, metric) for arm, key in (published or {}).items() if arm in by_arm}
     figure = new_figure(0.75 + 0.36 * len(styles))
     ax = figure.subplots()
-    marked = False
     for row, (arm, (colour, _)) in enumerate(styles.items()):
         seeds = [scale * run.metrics[metric] for run in by_arm[arm]]
         mean, half = arm_mean_and_half(by_arm[arm], metric)
@@ -117,14 +108,13 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
         ax.plot([mean] * 2, [row - 0.42, row + 0.14], color=colour, lw=1.2)
         text = arm_plus_minus(by_arm[arm], metric)
         ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
-        if mark := published and arm in published and published_for(published[arm], metric):
+        if mark := theirs.get(arm):
             ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)
             if ends := mark.interval():
                 ax.plot(ends, [row + 0.28] * 2, color=INK, lw=1)
-            marked = True
     ax.plot([], [], "o", color=GREY, mfc="white", ms=4.5, label="one seed")
     ax.plot([], [], color=GREY, lw=2.5, label="95 % interval of the mean")
-    if marked:
+    if any(theirs.values()):
         ax.plot([], [], "D", color=INK, ms=4, label="published")
     _legend(figure)
     ax.set_yticks(range(len(styles)), list(styles))
@@ -132,11 +122,6 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     ax.grid(axis="y", color=PALE, lw=0.4)
     ax.tick_params(axis="y", length=0)
     return figure
-
-
-# More values than this are left to matplotlib's own ticks.
-MOST_TICKS = 8
-NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
 
 
 def _places(runs: Runs, choice: str, lines: Callable[[Experiment], str] | None) -> dict[str, dict[float, str]]:
@@ -152,59 +137,47 @@ def _places(runs: Runs, choice: str, lines: Callable[[Experiment], str] | None) 
 
 
 @styled
-def plot_sweep(
-    runs: Runs, choice: str, metric: str = "validation_accuracy", *, lines: Callable[[Experiment], str] | None = None
-) -> Figure:
-    """Return a final figure against a numeric choice: a ring a seed, a line through means, 95 % intervals as bars.
+def plot_sweep(runs: Runs, choice: str, *, lines: Callable[[Experiment], str] | None = None) -> Figure:
+    """Return validation accuracy against a positive choice: a ring a seed, a line through means, bars for intervals.
 
-    ``choice`` is a field of the experiment, and ``lines`` a function of it whose values split the arms into lines. The
-    x axis is logarithmic where positive values span more than a factor of 10. Runs that collapsed or diverged are
-    crosses at the bottom and belong to no mean.
-
-    Raises:
-        ValueError: a value is no number, or two arms fall on one place.
+    ``choice`` is a field of the experiment, on a logarithmic axis, and ``lines`` a function of the experiment whose
+    values split the arms into lines. Runs that collapsed are crosses at the bottom and belong to no mean.
     """
-    runs.values(metric)  # refuses a figure that some runs lack
-
-    def lost(run: Run) -> bool:
-        return run.collapsed or not isfinite(run.metrics[metric])
-
-    places, by_arm, (scale, _) = _places(runs, choice, lines), runs.by_arm(), scale_and_digits(metric)
-    any_lost, styles = any(map(lost, runs)), arm_styles(list(places))
-    values = np.unique([x for line in places.values() for x in line])
+    places, by_arm, any_lost = _places(runs, choice, lines), runs.by_arm(), any(run.collapsed for run in runs)
+    styles, values = arm_styles(list(places)), np.unique([x for line in places.values() for x in line])
     figure = new_figure(2.8)
     ax = figure.subplots()
-    forward, back = _scale_x(ax, values)
-    ends, reach = {}, np.ptp(forward(values)) or 1.0
+    ax.set_xscale("log")
+    ax.set_xticks(values, [f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") for value in values])
+    ax.set_xticks([], minor=True)
+    ends, places_of = {}, np.log10(values)
+    reach = np.ptp(places_of) or 1.0
+    ax.set_xlim(10.0 ** (places_of[0] - 0.05 * reach), 10.0 ** (places_of[-1] + 0.05 * reach))
     for i, (name, line) in enumerate(places.items()):
         colour, dash = styles[name]
         # Beside each other, not over each other: a hair of the axis between lines.
-        xs = back(forward(np.array(list(line))) + (i - (len(places) - 1) / 2) * 0.012 * reach)
+        xs = 10.0 ** (np.log10(list(line)) + (i - (len(places) - 1) / 2) * 0.012 * reach)
         figures = []
         for x, arm in zip(xs, line.values(), strict=True):
-            whole = [run for run in by_arm[arm] if not lost(run)]
-            kept = [scale * run.metrics[metric] for run in whole]
+            kept = [100 * run.metrics["validation_accuracy"] for run in by_arm[arm] if not run.collapsed]
             ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
-            figures.append(arm_mean_and_half(whole, metric))
+            figures.append(arm_mean_and_half(by_arm[arm], "validation_accuracy"))
             if len(kept) < (of := len(by_arm[arm])):
-                _mark_diverged(ax, x, i, f"{of - len(kept)} of {of}", colour)
+                text, at, place = f"{of - len(kept)} of {of}", 0.035 + 0.07 * i, ax.get_xaxis_transform()
+                ax.plot([x], [at], "x", color=colour, ms=4.5, mew=1.2, transform=place)
+                ax.annotate(text, (x, at), (4, 0), place, "offset points", va="center", fontsize=7, color=colour)
         means, halves = np.array(figures).T
         ax.plot(xs, means, dash, color=colour)
         ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
-        if np.isfinite(means).any():
-            last = np.flatnonzero(np.isfinite(means))[-1]
-            ends[name] = float(xs[last]), float(means[last])
-    ax.set(xlabel=NAMES.get(choice, choice), ylabel=metric_label(metric))
+        if (drawn := np.flatnonzero(np.isfinite(means))).size:
+            ends[name] = float(xs[drawn[-1]]), float(means[drawn[-1]])
+    ax.set(xlabel=NAMES.get(choice, choice), ylabel="Validation accuracy (%)")
     ax.margins(y=0.1)
-    if percent(metric):  # an interval may reach beyond, a share cannot
-        low, high = ax.get_ylim()
-        ax.set_ylim(max(low, 0), min(high, 100))
-    if any_lost:
-        low, high = ax.get_ylim()
-        # Room for a row of crosses per line below everything that is drawn to scale.
-        ax.set_ylim(low - (high - low) * 0.075 * len(places), high)
+    low, high = np.clip(ax.get_ylim(), 0, 100)  # an interval may reach beyond, a share cannot
+    # With room for a row of crosses per line below everything that is drawn to scale.
+    ax.set_ylim(low - any_lost * (high - low) * 0.075 * len(places), high)
     if lines is not None:
-        label_ends(ax, ends, {name: colour for name, (colour, _) in styles.items()})
+        label_ends(ax, ends, styles)
     ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
     ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
     if any_lost:
@@ -213,116 +186,68 @@ def plot_sweep(
     return figure
 
 
-def _scale_x(ax: Axes, values: np.ndarray) -> tuple[Callable, Callable]:
-    """Set scale and ticks of the x axis; return the way from values to even distances, and back."""
-    log = values[0] > 0 and values[-1] > 10 * values[0]
-    forward, back = (np.log10, lambda x: 10.0**x) if log else (np.asarray, np.asarray)
-    if log:
-        ax.set_xscale("log")
-    if len(values) <= MOST_TICKS:
-        shown, last, reach = [], -np.inf, np.ptp(forward(values)) or 1.0
-        for value, place in zip(values, forward(values) / reach, strict=True):
-            fits = place - last >= 0.06
-            shown.append(f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") if fits else "")
-            last = place if fits else last
-        ax.set_xticks(values, shown)
-        ax.set_xticks([], minor=True)
-    edge = 0.05 * (np.ptp(forward(values)) or 1.0)
-    ax.set_xlim(back(forward(values[0]) - edge), back(forward(values[-1]) + edge))
-    return forward, back
-
-
-def _mark_diverged(ax: Axes, x: float, row: int, text: str, colour: str) -> None:
-    place = ax.get_xaxis_transform()
-    ax.plot([x], [0.035 + 0.07 * row], "x", color=colour, ms=4.5, mew=1.2, transform=place)
-    ax.annotate(
-        text, (x, 0.035 + 0.07 * row), (4, 0), place, textcoords="offset points", va="center", fontsize=7, color=colour
-    )
-
-
 @styled
 def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
-    """Return a final figure against parameters and against multiply-adds per image: a point and its interval per arm.
-
-    Raises:
-        ValueError: some runs have no such figure.
-    """
-    runs.values(metric)  # refuses a figure that some runs lack
-    by_arm = runs.by_arm()
-    styles = arm_styles(list(by_arm))
-    first = {arm: several[0] for arm, several in by_arm.items()}
-    costs = {
-        "Parameters": {arm: run.metrics["parameters"] for arm, run in first.items()},
-        "Multiply-adds per image": {
-            arm: sum(row["multiply_adds"] for row in run.structure) for arm, run in first.items()
-        },
-    }
+    """Return a final figure against parameters and multiply-adds per image: a point and its interval per arm."""
+    by_arm, styles = runs.by_arm(), arm_styles(runs.arms)
     points = {arm: arm_mean_and_half(several, metric) for arm, several in by_arm.items()}
     points = {arm: point for arm, point in points.items() if isfinite(point[0])}
+    first = [by_arm[arm][0] for arm in points]
+    costs = {
+        "Parameters": [run.metrics["parameters"] for run in first],
+        "Multiply-adds per image": [sum(row["multiply_adds"] for row in run.structure) for run in first],
+    }
     figure = new_figure(3.0)
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (name, cost) in zip(axes, costs.items(), strict=True):
-        for arm, (mean, half) in points.items():
+        for x, (arm, (mean, half)) in zip(cost, points.items(), strict=True):
             colour = styles[arm][0]
-            ax.errorbar(cost[arm], mean, half, fmt="o", color=colour, ms=4, elinewidth=2.5, ecolor=(colour, 0.4))
-        ax.set_xscale("log")
+            ax.errorbar(x, mean, half, fmt="o", color=colour, ms=4, elinewidth=2.5, ecolor=(colour, 0.4))
         ax.margins(x=0.15, y=0.12)
         log_axis(ax)
         ax.set_xlabel(name)
     axes[0].set_ylabel(metric_label(metric))
-    # Labels need the places of the points in print: lay out once, and keep that.
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # labels need the places of the points in print: lay out once, and keep that
     figure.set_layout_engine("none")
     for ax, cost in zip(axes, costs.values(), strict=True):
-        _label_points(ax, {arm: (cost[arm], *points[arm]) for arm in points}, styles)
+        _label_points(ax, {arm: (x, *points[arm]) for arm, x in zip(points, cost, strict=True)}, styles)
     return figure
 
 
-def _label_points(
-    ax: Axes, points: Mapping[str, tuple[float, float, float]], styles: Mapping[str, tuple[str, str]]
-) -> None:
+def _label_points(ax: Axes, points: Mapping[str, tuple], styles: Mapping[str, tuple[str, str]]) -> None:
     """Write each arm's name as near to its point (x, mean, half) as it fits within the axes and over nothing else."""
-    dpi = ax.figure.dpi / 72  # pixels per point
-    taken = []
+    dot, taken, frame = 3 * ax.figure.dpi / 72, [], ax.get_window_extent()  # half a dot is 3 points, here in pixels
     for x, mean, half in points.values():
         reach = half if isfinite(half) else 0.0
         (left, low), (_, high) = ax.transData.transform([(x, mean - reach), (x, mean + reach)])
         middle = (low + high) / 2
-        low, high = min(low, middle - 3 * dpi), max(high, middle + 3 * dpi)
-        taken.append(Bbox([[left - 3 * dpi, low], [left + 3 * dpi, high]]))
-    frame = ax.get_window_extent()
+        taken.append(Bbox([[left - dot, min(low, middle - dot)], [left + dot, max(high, middle + dot)]]))
     offsets = [(side * dx, dy) for dx in (6, 14, 26) for side in (1, -1) for dy in range(-171, 172, 9)]
     offsets += [(0, dy) for dy in range(-171, 172, 9)]
     offsets.sort(key=lambda offset: (np.hypot(*offset), -offset[0], -offset[1]))
     for arm, (x, mean, _) in points.items():
         colour = styles[arm][0]
         text = ax.annotate(arm, (x, mean), (0, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour)
-        best, chosen = np.inf, (6, 0)
-        for dx, dy in offsets:
-            _put(text, dx, dy)
-            box = text.get_window_extent().padded(0.5 * dpi)
-            outside = max(0, frame.x0 - box.x0) + max(0, box.x1 - frame.x1)
-            outside += max(0, frame.y0 - box.y0) + max(0, box.y1 - frame.y1)
+        best = np.inf
+        for offset in offsets:
+            box = _put(text, offset).padded(dot / 6)
+            beyond = frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1
             covered = sum(np.prod(both.size) for other in taken if (both := Bbox.intersection(box, other)))
-            if (cost := 10 * covered + outside) < best:
-                best, chosen = cost, (dx, dy)
+            if (cost := 10 * covered + sum(max(0, side) for side in beyond)) < best:
+                best, chosen = cost, offset
             if best == 0:
                 break
-        _put(text, *chosen)
-        taken.append(text.get_window_extent())
+        taken.append(_put(text, chosen))
         if np.hypot(*chosen) > 12:
-            ax.annotate(
-                "",
-                (x, mean),
-                chosen,
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2},
-            )
+            line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
+            ax.annotate("", (x, mean), chosen, textcoords="offset points", arrowprops=line)
 
 
-def _put(text: Any, dx: float, dy: float) -> None:
-    text.xyann = (dx, dy)
-    text.set_ha("left" if dx > 0 else "right" if dx < 0 else "center")
+def _put(text: Annotation, offset: tuple[float, float]) -> Bbox:
+    """Move a name to ``offset`` (points) from its point, and return the pixels that it then covers."""
+    text.xyann = offset
+    text.set_ha("left" if offset[0] > 0 else "right" if offset[0] < 0 else "center")
+    return text.get_window_extent()
 
 
 @styled
@@ -361,33 +286,25 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
 
     Predictions of all seeds are pooled. Light bars are the share of predictions in each range of confidence, the
     line from corner to corner is perfect calibration. See :func:`helpers.record.recorder.reliability`.
-
-    Raises:
-        ValueError: a run has no such split, or is older than these curves.
     """
     by_arm, metric = runs.by_arm(), f"{split}_calibration_error"
     if missing := [run for run in runs if split not in run.calibration]:
         raise ValueError(f"split={split!r} has no reliability curve; there are: {', '.join(missing[0].calibration)}")
-    errors, (scale, digits) = runs.values(metric), scale_and_digits(metric)
-    columns = min(4, len(by_arm))
-    rows = -(-len(by_arm) // columns)
+    errors = 100 * runs.values(metric)
+    columns, rows = min(4, len(by_arm)), -(-len(by_arm) // min(4, len(by_arm)))
     figure = new_figure(0.45 + 1.75 * rows if columns > 2 else 0.4 + 2.4 * rows)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (arm, (colour, _)) in zip(axes, arm_styles(list(by_arm)).items(), strict=False):
         curves = [run.calibration[split] for run in by_arm[arm]]
         count = np.array([curve["count"] for curve in curves], dtype=float)  # (seeds, bins)
-        total = count.sum(axis=0)
-        used = total > 0
-        sure, right = (
-            100 * (count * [curve[what] for curve in curves]).sum(axis=0)[used] / total[used]
-            for what in ("confidence", "accuracy")
-        )
-        width = 100 / len(total)
+        total, width = count.sum(axis=0), 100 / count.shape[1]
+        sums = [(count * [curve[what] for curve in curves]).sum(axis=0) for what in ("confidence", "accuracy")]
+        sure, right = 100 * np.array(sums)[:, total > 0] / total[total > 0]
         ax.bar((np.arange(len(total)) + 0.5) * width, 100 * total / total.sum(), 0.9 * width, color=PALE)
         ax.plot([0, 100], [0, 100], color=GREY, lw=0.7, ls="--")
         ax.plot(sure, right, "o-", color=colour, ms=3)
-        error = plus_minus(scale * errors[arm], digits)
-        ax.annotate(f"calibration error\n{error} points", (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
+        text = f"calibration error\n{plus_minus(errors[arm], 2)} points"
+        ax.annotate(text, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
         ax.set_title(arm, color=colour)
         ax.set_box_aspect(1)
         ax.tick_params(labelbottom=True)
@@ -402,29 +319,25 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
 def comparison_table(
     runs: Runs, published: Mapping[str, str], metrics: Sequence[str] = ("test_accuracy",)
 ) -> pd.DataFrame:
-    """Return, per arm, our mean ± half-width of its 95 % interval over n seeds beside the published figure.
+    """Return, per arm, our mean ± half-width of its 95 % interval beside the published figure, maybe with its own.
 
-    ``published`` names, per arm, the published net or setting, such as "R2/kernels/3-3-3". Where the number of
-    pictures is known on which a published accuracy stands, its own 95 % interval follows: "64.57 [60.7, 68.2]".
+    ``published`` names, per arm, the published net or setting, such as "R2/kernels/3-3-3".
     """
-    rows = {}
-    for arm, seeds in runs.by_arm().items():
-        row: dict[tuple[str, str], str] = {("", "seeds"): seeds_text(seeds)}
-        for metric in metrics:
-            theirs = published_for(published[arm], metric) if arm in published else None
-            row[metric_label(metric), "ours"] = arm_plus_minus(seeds, metric)
-            row[metric_label(metric), "published"] = theirs.with_interval if theirs else MISSING
-        rows[arm] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    columns = {("", "seeds"): [seeds_text(seeds) for seeds in runs.by_arm().values()]}
+    for metric in metrics:
+        theirs = [published_for(published[arm], metric) if arm in published else None for arm in runs.arms]
+        ours = [arm_plus_minus(seeds, metric) for seeds in runs.by_arm().values()]
+        columns[metric_label(metric), "ours"] = ours
+        columns[metric_label(metric), "published"] = [figure.with_interval if figure else MISSING for figure in theirs]
+    return pd.DataFrame(columns, index=runs.arms)
 
 
 def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Return final figures of each arm, mean ± half-width of the 95 % interval; by default all accuracies."""
-    metrics = metrics or [m for m in FINAL_ACCURACIES if all(m in run.metrics for run in runs)]
-    by_arm = runs.by_arm()
-    columns = {"seeds": [seeds_text(seeds) for seeds in by_arm.values()]}
-    for metric in metrics:
-        columns[metric_label(metric)] = [arm_plus_minus(seeds, metric) for seeds in by_arm.values()]
+    every = ("train_accuracy", "validation_accuracy", "test_accuracy")
+    columns = {"seeds": [seeds_text(seeds) for seeds in runs.by_arm().values()]}
+    for metric in metrics or [m for m in every if all(m in run.metrics for run in runs)]:
+        columns[metric_label(metric)] = [arm_plus_minus(seeds, metric) for seeds in runs.by_arm().values()]
     return pd.DataFrame(columns, index=runs.arms)
 
 
@@ -432,21 +345,17 @@ def arms_table(runs: Runs) -> pd.DataFrame:
     """Return what each arm cost, from the record: parameters, epochs trained and kept, time per epoch."""
     rows = {}
     for arm, seeds in runs.by_arm().items():
-        last, best = ([run.metrics[name] for run in seeds] for name in ("epochs", "best_epoch"))
         rows[arm] = {
             "parameters": f"{seeds[0].metrics['parameters']:,}",
-            "epochs": span(last),
-            "weights of epoch": span(best),
+            "epochs": span(run.metrics["epochs"] for run in seeds),
+            "weights of epoch": span(run.metrics["best_epoch"] for run in seeds),
             "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
-    """Return at which scale each question was asked: a row per question, from its runs.
-
-    Where arms differ in a choice, the lowest and the highest value stand there.
-    """
+    """Return at which scale each question was asked: a row per question, with the least and the most of its runs."""
     rows = {}
     for question, runs in questions.items():
         experiments = [run.experiment for run in runs]
@@ -460,3 +369,80 @@ def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
             "seeds": str(len(runs.seeds)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@styled
+def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
+    """Return a dot plot of the accuracy of each class, hardest class at the bottom, an arm a colour.
+
+    A dot is a mean over seeds, its line the 95 % interval of that mean, which covers the seeds alone, not which
+    pictures are in the split; ``split`` is "train", "validation" or, for flagship runs, "test".
+    """
+    by_arm, classes = runs.by_arm(), runs[0].classes
+    accuracy = {arm: 100 * np.array([run.classwise(split) for run in several]) for arm, several in by_arm.items()}
+    order = np.argsort(np.mean([values.mean(axis=0) for values in accuracy.values()], axis=0), kind="stable")
+    styles, n = arm_styles(list(by_arm)), len(by_arm)
+    figure = new_figure(0.75 + len(classes) * (0.15 + 0.045 * n))
+    ax = figure.subplots()
+    for i, (arm, values) in enumerate(accuracy.items()):
+        rows = np.arange(len(classes)) + ((n - 1) / 2 - i) * 0.7 / n
+        figures = np.array([mean_and_half(column) for column in values[:, order].T])
+        colour, line = styles[arm]
+        face = colour if line == "-" else "white"
+        ax.hlines(rows, figures[:, 0] - figures[:, 1], figures[:, 0] + figures[:, 1], color=colour, lw=1.2)
+        ax.plot(figures[:, 0], rows, "o", color=colour, mfc=face, ms=4, label=arm)
+    ax.set_yticks(range(len(classes)), [classes[i] for i in order])
+    ax.set(xlabel=f"{split.capitalize()} accuracy of the class (%)", ylim=(-0.6, len(classes) - 0.4))
+    ax.set_yticks(np.arange(len(classes) - 1) + 0.5, minor=True)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="y", which="minor", visible=True)
+    ax.tick_params(axis="y", which="both", length=0)
+    if n > 1:
+        handles, labels = ax.get_legend_handles_labels()
+        place = {"loc": "outside upper left", "ncols": min(6, n), "handletextpad": 0.1, "columnspacing": 1.2}
+        for text, handle in zip(figure.legend(handles, labels, **place).get_texts(), handles, strict=True):
+            text.set_color(handle.get_color())
+    return figure
+
+
+def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation")) -> pd.DataFrame:
+    """Return the accuracy of each class in percent: a row per class and one for all, columns (arm, split).
+
+    With one split the columns are the arms alone. Intervals cover the seeds, not which pictures are in the split.
+    """
+    table = {}
+    for (arm, seeds), split in itertools.product(runs.by_arm().items(), splits):
+        shares = 100 * np.array([[*run.classwise(split), run.metrics[f"{split}_accuracy"]] for run in seeds])
+        table[(arm, split) if len(splits) > 1 else arm] = [plus_minus(column, 1) for column in shares.T]
+    return pd.DataFrame(table, index=[*runs[0].classes, "all classes"])
+
+
+@styled
+def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
+    """Return the confusion matrix of one arm's runs: percent of each true class (row), mean over seeds.
+
+    The colour scale serves the mistakes; the diagonal, always far above them, stands in bold on grey.
+    """
+    if len(arms := {run.arm for run in runs}) > 1:
+        raise ValueError(f"a confusion matrix shows one arm, got {', '.join(sorted(arms))}: take runs.only(arm)")
+    classes = runs[0].classes
+    counts = np.array([run.confusion[split] for run in runs], dtype=float)
+    shares = (100 * counts / counts.sum(axis=2, keepdims=True)).mean(axis=0)
+    diagonal = np.eye(len(classes), dtype=bool)
+    figure = new_figure(3.9, width=4.9)
+    ax = figure.subplots()
+    texts = np.where(shares < 0.05, "", np.char.mod("%.1f", shares)) if len(classes) <= 12 else False
+    colours, bar = seaborn.light_palette("#D55E00", as_cmap=True), {"label": "Mistaken (% of the true class)"}
+    look = {"cmap": colours, "vmin": 0, "square": True, "linewidths": 0.5, "cbar_kws": bar | {"shrink": 0.75}}
+    table = pd.DataFrame(shares, classes, classes)
+    seaborn.heatmap(table, mask=diagonal, annot=texts, fmt="", annot_kws={"size": 7}, ax=ax, **look)
+    ax.set_facecolor("#EDEDED")
+    for i, share in enumerate(shares.diagonal()):
+        ax.text(i + 0.5, i + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold")
+    for label, colour in zip(ax.get_yticklabels(), class_colours(classes).values(), strict=True):
+        label.set_bbox({"facecolor": colour, "alpha": 0.25, "lw": 0, "pad": 1})
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.set(xlabel="Predicted class", ylabel="True class")
+    ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    return figure

@@ -1,7 +1,6 @@
 """Learning curves, and accuracy against what it cost: epochs, optimizer steps and seconds."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,11 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from helpers.record import MISSING, Run, Runs, metric_label, percent, plus_minus
+from helpers.record import MISSING, Run, Runs, percent, plus_minus
 from helpers.style import INK, arm_styles, new_figure, styled
-
-# Points per smoothing window of the loss per iteration: a fortieth of the run.
-SMOOTHING = 40
 
 
 def per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
@@ -25,32 +21,27 @@ def per_epoch(runs: Sequence[Run], key: str) -> pd.DataFrame:
 def _per_iteration(runs: Sequence[Run], smooth: bool) -> pd.DataFrame:
     """Return the training loss with a row per block of iterations (in epochs) and a column per seed."""
     columns = {}
-    for run in runs:
+    for run in (run for run in runs if run.iterations["step"]):
         steps, loss = np.asarray(run.iterations["step"]), pd.Series(run.iterations["loss"], dtype=float)
-        if len(steps) == 0:
-            continue
         # The last recorded step is the middle of the last block, half a block short of the last epoch's end.
         block = steps[1] - steps[0] if len(steps) > 1 else 0.0
         epochs = steps / (steps[-1] + block / 2) * len(run.history["epoch"])
         if smooth:
-            loss = loss.rolling(max(1, len(loss) // SMOOTHING), center=True, min_periods=1).mean()
+            loss = loss.rolling(max(1, len(loss) // 40), center=True, min_periods=1).mean()
         columns[run.seed] = pd.Series(loss.to_numpy(), epochs)
     # Seeds that stopped at different epochs were thinned to different steps: bring them onto one grid.
     return pd.DataFrame(columns).interpolate("index", limit_area="inside") if columns else pd.DataFrame()
 
 
 def draw_seeds(ax: Axes, frame: pd.DataFrame, colour: str, line: str) -> tuple[float, float] | None:
-    """Draw the mean over seeds and their range as a band while all seeds train, then each one alone, thinly.
-
-    Returns the end of the mean line, where a direct label belongs, or None if there is nothing to draw.
-    """
+    """Draw the mean over seeds and their range while all train, then each alone; return the mean's end, or None."""
     frame = frame.dropna(axis=1, how="all")  # a seed that diverged at once has nothing to draw
     together = frame.dropna()
     if together.empty:
         return None
-    few = len(together) <= 12
     ax.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.18, lw=0)
-    ax.plot(together.index, together.mean(axis=1), line, color=colour, marker="o" if few else "", ms=2.5)
+    dot = "o" if len(together) <= 12 else ""
+    ax.plot(together.index, together.mean(axis=1), line, color=colour, marker=dot, ms=2.5)
     for seed in frame:
         alone = frame[seed].loc[together.index[-1] :].dropna()
         ax.plot(alone.index, alone, line, color=colour, lw=0.6, alpha=0.6)
@@ -67,24 +58,20 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
         down[-1 - i] = min(down[-1 - i], down[-i] - gap)
     steps = gap * np.arange(len(up))
     placed = np.maximum(np.minimum((up + down) / 2, high - steps[::-1]), low + steps)
-    result = np.empty(len(placed))
-    result[order] = placed
-    return result
+    return placed[np.argsort(order)]
 
 
-def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float] | None], colours: Mapping[str, str]) -> None:
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float] | None], styles: Mapping[str, tuple]) -> None:
     """Write each line's name to the right of the axes, near the height of its end if it has one, no two overlapping."""
     ends = {name: end for name, end in ends.items() if end}
-    if not ends:
-        return
     low, high = ax.get_ylim()
     inches = ax.figure.get_figheight() / ax.get_subplotspec().get_gridspec().nrows * 0.72
     heights = spread([y for _, y in ends.values()], (high - low) * 9.5 / 72 / inches, low, high)
     for (name, end), height in zip(ends.items(), heights, strict=True):
-        colour = colours[name]
+        colour, place = styles[name][0], (1.03, (height - low) / (high - low))
         leader = {"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 2}
-        place = {"xytext": (1.03, (height - low) / (high - low)), "textcoords": "axes fraction", "va": "center"}
-        ax.annotate(name, end, **place, color=colour, arrowprops=leader, annotation_clip=False)
+        look = {"color": colour, "va": "center", "annotation_clip": False, "arrowprops": leader}
+        ax.annotate(name, end, place, textcoords="axes fraction", **look)
 
 
 def _epoch_axis(ax: Axes) -> None:
@@ -110,12 +97,11 @@ def _finish_loss(ax: Axes, tops: Sequence[float]) -> None:
 def plot_curves(runs: Runs) -> Figure:
     """Return loss and accuracy over the epochs: training beside validation, or both in one panel for one arm.
 
-    The training loss is drawn light as recorded per iteration (first seed), smooth on top; lines are means
-    over seeds, bands reach from the lowest seed to the highest. Where seeds stopped early at different
-    epochs, the mean ends with the first of them and the others go on as thin lines.
+    The training loss is drawn light as recorded per iteration (first seed), smooth on top; lines are means over seeds,
+    bands reach from the lowest seed to the highest. Where seeds stopped at different epochs, the mean ends with the
+    first of them and the others go on as thin lines.
     """
-    by_arm = runs.by_arm()
-    return _one_arm(next(iter(by_arm.values()))) if len(by_arm) == 1 else _several_arms(by_arm)
+    return _one_arm(runs) if len(runs.arms) == 1 else _several_arms(runs.by_arm())
 
 
 def _draw_training_loss(ax: Axes, runs: Sequence[Run], colour: str, line: str) -> tuple[tuple | None, float]:
@@ -123,23 +109,21 @@ def _draw_training_loss(ax: Axes, runs: Sequence[Run], colour: str, line: str) -
     light, smooth = _per_iteration(runs[:1], smooth=False), _per_iteration(runs, smooth=True)
     if not light.empty:
         ax.plot(light.index, light, color=colour, lw=0.4, alpha=0.35)
-    end = draw_seeds(ax, smooth, colour, line)
-    return end, smooth.max().max() if not smooth.empty else np.nan
+    return draw_seeds(ax, smooth, colour, line), smooth.max().max()
 
 
 def _one_arm(runs: Sequence[Run]) -> Figure:
     figure = new_figure(2.4)
     loss, accuracy = figure.subplots(1, 2)
-    names = {"training": (INK, "--"), "validation": arm_styles(["validation"])["validation"]}
-    colours = {name: colour for name, (colour, _) in names.items()}
-    end, top = _draw_training_loss(loss, runs, *names["training"])
+    styles = {"training": (INK, "--")} | arm_styles(["validation"])
+    end, top = _draw_training_loss(loss, runs, *styles["training"])
     validation = per_epoch(runs, "validation_loss")
-    ends = {"training": end, "validation": draw_seeds(loss, validation, *names["validation"])}
+    ends = {"training": end, "validation": draw_seeds(loss, validation, *styles["validation"])}
     _finish_loss(loss, [top, validation.max().max()])
-    label_ends(loss, ends, colours)
+    label_ends(loss, ends, styles)
     metrics = {"training": "train_accuracy", "validation": "validation_accuracy"}
-    ends = {name: draw_seeds(accuracy, per_epoch(runs, metric), *names[name]) for name, metric in metrics.items()}
-    label_ends(accuracy, ends, colours)
+    ends = {name: draw_seeds(accuracy, per_epoch(runs, metric), *styles[name]) for name, metric in metrics.items()}
+    label_ends(accuracy, ends, styles)
     for ax, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
         ax.set(xlabel="Epoch", ylabel=label, xlim=(0, None))
         _epoch_axis(ax)
@@ -149,9 +133,7 @@ def _one_arm(runs: Sequence[Run]) -> Figure:
 def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
     figure = new_figure(4.2)
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    styles = arm_styles(list(by_arm))
-    colours = {arm: colour for arm, (colour, _) in styles.items()}
-    loss_ends, accuracy_ends, tops = {}, {}, []
+    styles, loss_ends, accuracy_ends, tops = arm_styles(list(by_arm)), {}, {}, []
     for arm, runs in by_arm.items():
         _, top = _draw_training_loss(axes[0, 0], runs, *styles[arm])
         validation = per_epoch(runs, "validation_loss")
@@ -165,106 +147,72 @@ def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
     axes[1, 0].set(xlabel="Epoch", ylabel="Accuracy (%)")
     axes[1, 1].set(xlabel="Epoch")
     _epoch_axis(axes[1, 1])
-    label_ends(axes[0, 1], loss_ends, colours)
-    label_ends(axes[1, 1], accuracy_ends, colours)
+    label_ends(axes[0, 1], loss_ends, styles)
+    label_ends(axes[1, 1], accuracy_ends, styles)
     return figure
 
 
 AGAINST = {"epochs": "Epoch", "steps": "Optimizer steps", "seconds": "Training time (s)"}
 
 
-class Reached(NamedTuple):
-    """The end of the first epoch that reached a level: its number, and steps and training seconds until then."""
-
-    epoch: int
-    steps: int
-    seconds: float
-
-
 def steps_per_epoch(run: Run) -> int:
     """Return the optimizer's steps in one epoch: whole batches of the training images, and never less than one."""
-    # Every training image stands once in the confusion matrix, whichever part of the split was trained on.
     return max(1, int(run.confusion["train"].sum()) // run.experiment.batch_size)
 
 
 @styled
-def plot_progress(
-    runs: Runs, metric: str = "validation_accuracy", against: Sequence[str] = ("epochs", "steps", "seconds")
-) -> Figure:
-    """Return a figure of every epoch against what it cost, a panel for each entry of ``against``, an arm a colour.
+def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seconds")) -> Figure:
+    """Return validation accuracy against what it cost, a panel for each entry of ``against``, an arm a colour.
 
     Lines are means over seeds, bands reach from the lowest seed to the highest; steps and seconds stand on
     logarithmic axes, seconds as the mean over seeds of the training time until then.
-
-    Raises:
-        ValueError: ``against`` has an unknown entry, or no epoch has such a figure.
     """
     if unknown := [name for name in against if name not in AGAINST]:
         raise ValueError(f"against={unknown[0]!r} is unknown; choose among: {', '.join(AGAINST)}")
-    by_arm = runs.by_arm()
-    _check_history(runs, metric)
-    figure = new_figure(2.6)
+    figure, styles, ends = new_figure(2.6), arm_styles(runs.arms), {}
     axes = figure.subplots(1, len(against), sharey=True, squeeze=False)[0]
-    styles = arm_styles(list(by_arm))
-    ends: dict[str, tuple[float, float]] = {}
     for ax, name in zip(axes, against, strict=True):
-        for arm, several in by_arm.items():
-            frame = per_epoch(several, metric)
-            if end := draw_seeds(ax, frame.set_axis(_cost(several, frame.index, name)), *styles[arm]):
-                ends[arm] = end
+        for arm, several in runs.by_arm().items():
+            frame, seconds = per_epoch(several, "validation_accuracy"), per_epoch(several, "seconds")
+            spent = frame.index * (steps_per_epoch(several[0]) if name == "steps" else 1)
+            if name == "seconds":  # the mean epoch first, then the sum: so time goes on where some seeds stopped early
+                spent = seconds.mean(axis=1).cumsum().reindex(frame.index).to_numpy()
+            ends[arm] = draw_seeds(ax, frame.set_axis(spent), *styles[arm])
         ax.set_xlabel(AGAINST[name])
         if name == "epochs":
             ax.set_xlim(0, None)
             _epoch_axis(ax)
         else:
             log_axis(ax)
-    axes[0].set_ylabel(metric_label(metric))
-    label_ends(axes[-1], ends, {arm: colour for arm, (colour, _) in styles.items()})
+    axes[0].set_ylabel("Validation accuracy (%)")
+    label_ends(axes[-1], ends, styles)
     return figure
 
 
-def _check_history(runs: Sequence[Run], metric: str) -> None:
-    if metric not in (known := runs[0].history) or metric == "epoch":
-        names = ", ".join(name for name in known if name != "epoch")
-        raise ValueError(f"no epoch has a figure {metric!r}; there are: {names}")
+def first_reached(run: Run, accuracy: float) -> tuple[int, int, float] | None:
+    """Return at the end of which epoch ``run`` first had a validation accuracy (a fraction); None if it never did.
 
-
-def _cost(runs: Sequence[Run], epochs: pd.Index, name: str) -> np.ndarray:
-    """Return what the ``epochs`` (E,) of one arm had cost when they ended, in the unit of ``name``."""
-    if name == "seconds":
-        # The mean epoch first, then the sum: so time goes on where some seeds stopped early.
-        return per_epoch(runs, "seconds").mean(axis=1).cumsum().reindex(epochs).to_numpy()
-    return epochs.to_numpy() * (steps_per_epoch(runs[0]) if name == "steps" else 1)
-
-
-def first_reached(run: Run, accuracy: float, metric: str = "validation_accuracy") -> Reached | None:
-    """Return when ``run`` first reached ``accuracy``, a fraction, at the end of an epoch; None if it never did.
-
-    Raises:
-        ValueError: ``accuracy`` is no fraction, or no epoch has such a figure.
+    The epoch's number stands with the optimizer's steps and the training seconds until then.
     """
     if not 0 < accuracy <= 1:
         raise ValueError(f"accuracy={accuracy!r}: give a fraction above 0 and at most 1, such as 0.7 for 70 %")
-    _check_history([run], metric)
-    enough = np.flatnonzero(np.asarray(run.history[metric], dtype=float) >= accuracy)  # NaN is never enough
-    if enough.size == 0:
+    reached = np.asarray(run.history["validation_accuracy"], dtype=float) >= accuracy  # NaN is never enough
+    if not reached.any():
         return None
-    epoch = int(run.history["epoch"][enough[0]])
-    return Reached(epoch, epoch * steps_per_epoch(run), float(np.sum(run.history["seconds"][: enough[0] + 1])))
+    first = int(np.argmax(reached))
+    epoch = int(run.history["epoch"][first])
+    return epoch, epoch * steps_per_epoch(run), float(np.sum(run.history["seconds"][: first + 1]))
 
 
-def reached_table(runs: Runs, accuracy: float, metric: str = "validation_accuracy") -> pd.DataFrame:
-    """Return when each arm first reached ``accuracy``, a fraction: how many seeds did, epochs, steps and seconds.
+def reached_table(runs: Runs, accuracy: float) -> pd.DataFrame:
+    """Return when each arm first reached a validation accuracy, a fraction: how many seeds, epochs, steps and seconds.
 
     Epochs, steps and seconds are mean ± half-width of the 95 % interval over the seeds that reached it.
     """
-    rows: dict[str, Mapping[str, str]] = {}
+    rows = {}
     for arm, several in runs.by_arm().items():
-        found = [reached for run in several if (reached := first_reached(run, accuracy, metric))]
-        columns = {"epochs": ("epoch", 1), "steps": ("steps", 0), "seconds": ("seconds", 1)}
-        cells = {
-            name: plus_minus([getattr(reached, field) for reached in found], digits) if found else MISSING
-            for name, (field, digits) in columns.items()
-        }
-        rows[arm] = {"seeds": f"{len(found)} of {len(several)}", **cells}
-    return pd.DataFrame.from_dict(rows, orient="index")
+        found = [reached for run in several if (reached := first_reached(run, accuracy))]
+        columns = zip(zip(*found, strict=True), (1, 0, 1), strict=True) if found else ()
+        cells = [plus_minus(values, digits) for values, digits in columns] or [MISSING] * 3
+        rows[arm] = [f"{len(found)} of {len(several)}", *cells]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", "epochs", "steps", "seconds"])

@@ -1,8 +1,7 @@
 """Figures that show images: grids with labels, right and wrong answers, samples per class, before and after.
 
-Coordinates are inches from the top left corner, so every picture and every letter has its size in print.
-Images are uint8 arrays or tensors of shape (N, 3, H, W). A right answer is marked by a check mark, a wrong
-one by a cross, and by colour only besides.
+Coordinates are inches from the top left corner, so every picture and every letter has its size in print. Images are
+uint8 arrays or tensors of shape (N, 3, H, W). Answers carry a check mark or a cross, and a colour only besides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,15 +27,6 @@ def _canvas(height: float, width: float = WIDTH) -> Axes:
     return ax
 
 
-def _show(ax: Axes, image: Any, x: float, y: float, size: float) -> None:
-    """Draw one image (3, H, W), ``size`` inches wide, its top left corner at (x, y), pixels as squares."""
-    pixels = np.asarray(image).transpose(1, 2, 0)
-    height = size * pixels.shape[0] / pixels.shape[1]
-    limits = ax.get_xlim(), ax.get_ylim()
-    ax.imshow(pixels, extent=(x, x + size, y + height, y), interpolation="none", aspect="auto")
-    ax.set(xlim=limits[0], ylim=limits[1])
-
-
 def _numpy(images: Any) -> np.ndarray:
     """Return uint8 images (N, 3, H, W) as an array, wherever they were."""
     images = np.asarray(images.cpu() if hasattr(images, "cpu") else images)
@@ -46,85 +36,59 @@ def _numpy(images: Any) -> np.ndarray:
 
 
 def _grid(ax: Axes, images: np.ndarray, x: float, y: float, size: float, columns: int, text: float = 0.0) -> list:
-    """Draw images row by row from (x, y), with ``text`` inches kept free above each; return their corners."""
-    corners = []
+    """Draw images row by row, ``size`` inches wide, ``text`` inches free above each; return their top left corners."""
+    corners, limits = [], {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+    height = size * images.shape[2] / images.shape[3]
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
-        corner = x + column * (size + GAP), y + text + row * (size + GAP + text)
-        _show(ax, image, *corner, size)
-        corners.append(corner)
+        left, top = x + column * (size + GAP), y + text + row * (size + GAP + text)
+        place = (left, left + size, top + height, top)
+        ax.imshow(image.transpose(1, 2, 0), extent=place, interpolation="none", aspect="auto")
+        corners.append((left, top))
+    ax.set(**limits)
     return corners
 
 
-def _caption(ax: Axes, corner: tuple[float, float], size: float, lines: Sequence[str], colour: str) -> None:
-    """Write up to two lines above an image: the first in ``colour``, the second in ink."""
-    for i, line in enumerate(reversed(lines)):
-        first = i == len(lines) - 1
-        ax.text(
-            corner[0] + size / 2, corner[1] - 0.03 - i * LINE, line, ha="center", fontsize=7,
-            color=colour if first else INK,
-        )  # fmt: skip
+def _caption(ax: Axes, corner: tuple[float, float], size: float, text: str, line: int = 0, colour: str = INK) -> None:
+    """Write ``text`` so many lines above an image."""
+    ax.text(corner[0] + size / 2, corner[1] - 0.03 - line * LINE, text, ha="center", fontsize=7, color=colour)
 
 
-def _answers(labels: Any, predictions: Any, classes: Sequence[str]) -> list[tuple[list[str], str]]:
-    """Return per image its lines of text, the answer first, and the colour of the first."""
-    answers = []
-    for label, guess in zip(np.asarray(labels), np.asarray(predictions), strict=True):
-        right = label == guess
-        lines = [f"{'✓' if right else '✗'} {classes[guess]}"]
-        answers.append((lines if right else [*lines, f"is {classes[label]}"], RIGHT if right else WRONG))
-    return answers
+def _answers(ax: Axes, corners: list, size: float, labels: Any, predictions: Any, classes: Sequence[str]) -> None:
+    """Write above each image what it was taken for and, below that, what it is, if that is another class."""
+    for corner, label, guess in zip(corners, np.asarray(labels), np.asarray(predictions), strict=True):
+        if label == guess:
+            _caption(ax, corner, size, f"✓ {classes[guess]}", colour=RIGHT)
+        else:
+            _caption(ax, corner, size, f"is {classes[label]}")
+            _caption(ax, corner, size, f"✗ {classes[guess]}", 1, WRONG)
 
 
 @styled
 def image_grid(
-    images: Any,
-    titles: Sequence[str] | None = None,
-    *,
-    labels: Any = None,
-    predictions: Any = None,
-    classes: Sequence[str] = (),
-    columns: int = 8,
+    images: Any, titles: Any = None, *, labels: Any = None, predictions: Any = None, classes: Any = (), columns: int = 8
 ) -> Figure:
-    """Return a grid of ``images``, each under its title, or under what it was taken for and what it is.
-
-    Raises:
-        ValueError: ``images`` are not uint8 (N, 3, H, W).
-    """
-    images = _numpy(images)
-    answered = labels is not None and predictions is not None
-    text = 2 * LINE + 0.04 if answered else LINE + 0.03 if titles is not None else 0.0
-    size = (WIDTH - (columns - 1) * GAP) / columns
-    rows = -(-len(images) // columns)
-    ax = _canvas(rows * (size + text + GAP))
+    """Return a grid of ``images``, each under its title, or under what it was taken for and what it is."""
+    images, size = _numpy(images), (WIDTH - (columns - 1) * GAP) / columns
+    text = 2 * LINE + 0.04 if predictions is not None else LINE + 0.03 if titles is not None else 0.0
+    ax = _canvas(-(-len(images) // columns) * (size + text + GAP))
     corners = _grid(ax, images, 0, 0, size, columns, text)
-    if answered:
-        for corner, (lines, colour) in zip(corners, _answers(labels, predictions, classes), strict=True):
-            _caption(ax, corner, size, lines, colour)
+    if predictions is not None:
+        _answers(ax, corners, size, labels, predictions, classes)
     elif titles is not None:
         for corner, title in zip(corners, titles, strict=True):
-            _caption(ax, corner, size, [title], INK)
+            _caption(ax, corner, size, title)
     return ax.figure
 
 
 @styled
 def right_wrong_gallery(
-    images: Any,
-    labels: Any,
-    predictions: Any,
-    confidence: Any,
-    classes: Sequence[str],
-    *,
-    count: int = 8,
-    seed: int = 0,
+    images: Any, labels: Any, predictions: Any, confidence: Any, classes: Sequence[str], count: int = 8, seed: int = 0
 ) -> Figure:
     """Return three rows of ``count`` images: right and wrong answers at random, and the surest wrong ones.
 
     Above each stands the answer and, where that is another, the true class; below, how sure the net was:
     ``confidence`` holds the probabilities (N,), 0..1, of the predicted classes. ``seed`` fixes the draw.
-
-    Raises:
-        ValueError: there are not as many predictions as images, so they are of another data set.
     """
     images, labels, predictions = _numpy(images), np.asarray(labels), np.asarray(predictions)
     confidence, rng = np.asarray(confidence), np.random.default_rng(seed)
@@ -143,11 +107,10 @@ def right_wrong_gallery(
     for title, (chosen, text) in rows.items():
         ax.text(0, y + 0.14, title, fontsize=8.5)
         corners = _grid(ax, images[chosen], 0, y + HEADING - 0.06, size, count, text)
-        answers = _answers(labels[chosen], predictions[chosen], classes)
-        for corner, (lines, colour), sure in zip(corners, answers, confidence[chosen], strict=True):
-            _caption(ax, corner, size, lines, colour)
-            below = corner[1] + size + LINE
-            ax.text(corner[0] + size / 2, below, f"{100 * sure:.0f} % sure", ha="center", fontsize=7, color=GREY)
+        _answers(ax, corners, size, labels[chosen], predictions[chosen], classes)
+        for (left, top), sure in zip(corners, confidence[chosen], strict=True):
+            place = left + size / 2, top + size + LINE
+            ax.text(*place, f"{100 * sure:.0f} % sure", ha="center", fontsize=7, color=GREY)
         y += HEADING + text + size + FOOTING
     return ax.figure
 

@@ -29,19 +29,13 @@ LEVEL = 0.95
 PRIOR_DF = 3
 # How many families in which nothing differs are simulated for a critical value, and from which random numbers.
 FAMILIES, SIMULATION_SEED = 50_000, 1
-# Figures where less is better.
-LESS_IS_BETTER = ("loss", "calibration_error", "seconds", "parameters", "epochs")
-# Shares of images, which are told in percent, and their differences in points.
-SHARES = ("accuracy", "accuracy_tta", "calibration_error")
 MISSING = "–"
+# The arm that all others are compared with, or for each arm its own; or else every pair.
+Against = str | Mapping[str, str] | None
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
-    """Return mean, lower and upper end of Student's t interval of the mean of independent ``values`` (n,).
-
-    Raises:
-        ValueError: fewer than two values, from which no interval follows.
-    """
+    """Return mean, lower and upper end of Student's t interval of the mean of two or more independent ``values``."""
     values = np.asarray(values, dtype=float)
     if values.size < 2:
         raise ValueError(f"an interval needs at least two values, got {values.size}")
@@ -61,18 +55,14 @@ def arm_interval(runs: Sequence[Run], metric: str, level: float = LEVEL) -> tupl
     mean, low, high = interval([run.metrics[metric] for run in runs], level)
     if metric != "test_accuracy":
         return mean, low, high
-    pictures = stats.norm.ppf((1 + level) / 2) * np.sqrt(_picture_variance(runs))
-    half = float(np.hypot(high - mean, pictures))
+    half = float(np.hypot(high - mean, stats.norm.ppf((1 + level) / 2) * np.sqrt(_picture_variance(runs))))
     return mean, mean - half, mean + half
 
 
 def _picture_variance(runs: Sequence[Run], others: Sequence[Run] = ()) -> float:
-    """Return the variance that the choice of test pictures gives the mean accuracy of ``runs``, or of its difference.
-
-    With ``others``, of the difference from theirs: arms see the same pictures, and tend to fail on the same ones.
-    """
+    """Return the variance that the choice of test pictures gives the mean accuracy, or its difference from others'."""
     share = np.mean([run.right("test") for run in runs], axis=0)  # (pictures,): by how many seeds each is recognised
-    if others:
+    if others:  # they see the same pictures, and tend to fail on the same ones
         share = share - np.mean([run.right("test") for run in others], axis=0)
     return float(share.var(ddof=1) / share.size)
 
@@ -87,28 +77,15 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def separable(self) -> bool:
-        """Return whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def above(self) -> bool:
-        """Return whether a is separably above b."""
-        return self.low > 0
-
-    @property
-    def below(self) -> bool:
-        """Return whether a is separably below b."""
-        return self.high < 0
+    # Whether the interval leaves out zero: a is above b, or below.
+    above = property(lambda self: self.low > 0)
+    below = property(lambda self: self.high < 0)
+    separable = property(lambda self: self.above or self.below)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One family: all differences that answer a question, with intervals that hold together at 95 %.
-
-    ``collapsed`` says for each arm that lost runs how many of how many gave every picture one class.
-    """
+    """One family: all differences that answer a question, and by arm, how many of how many runs ``collapsed``."""
 
     metric: str
     seeds: int
@@ -116,16 +93,11 @@ class Verdict:
     collapsed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [self.sentence(difference) for difference in self.differences]
+        lines = [self.sentence(d) for d in self.differences]
         lines += [f"{arm}: {n} of {of} runs collapsed and are left out" for arm, (n, of) in self.collapsed.items()]
         return "\n".join(lines + ([self.family] if len(self.differences) > 1 else []))
 
     def __getitem__(self, arm: str) -> Difference:
-        """Return the difference of ``arm`` from the arm that it is compared with.
-
-        Raises:
-            KeyError: no difference, or more than one, begins with that arm.
-        """
         found = [d for d in self.differences if d.a == arm]
         if len(found) != 1:
             names = ", ".join(f"{d.a} against {d.b}" for d in self.differences)
@@ -139,7 +111,7 @@ class Verdict:
 
     @property
     def scale_and_unit(self) -> tuple[float, str]:
-        """Return by what a difference is multiplied when it is shown, and its unit: shares are told in points."""
+        """Return by what a difference is multiplied when it is shown, and its unit: points for shares."""
         return (100, " points") if percent(self.metric) else (1, "")
 
     def amount(self, d: Difference, digits: int = 1) -> str:
@@ -166,72 +138,64 @@ class Verdict:
         return f"{first} above {second} by {size:.2f}{unit}, {LEVEL:.0%} interval [{low:.2f}, {high:.2f}]"
 
 
-def verdict(runs: Runs, metric: str = "validation_accuracy", against: str | Mapping[str, str] | None = None) -> Verdict:
+def verdict(runs: Runs, metric: str = "validation_accuracy", against: Against = None) -> Verdict:
     """Return the differences of ``metric`` between arms as one family, by the rule of this module; print it for words.
 
     ``against`` names an arm to which the others are compared, or for each of several arms the one that it is compared
     to, as along a path of changes; either is fixed before the results are seen. Without it every pair counts. Intervals
     of a test accuracy also cover which pictures are in the test set.
-
-    Raises:
-        ValueError: an unknown arm or figure, fewer than two arms or seeds, an arm against itself.
     """
     values, by_arm, pictures = kept_values(runs, metric), runs.by_arm(), {}
+    kept = {arm: _kept(several) for arm, several in by_arm.items()}
     if metric == "test_accuracy":
-        kept = {arm: [r for r in several if not r.collapsed] for arm, several in by_arm.items()}
         pairs = [(a, b) for a, b in _pairs(values, metric, against) if kept[a] and kept[b]]
         pictures = {(a, b): _picture_variance(kept[a], kept[b]) for a, b in pairs}
-    lost = {arm: sum(run.collapsed for run in several) for arm, several in by_arm.items()}
+    lost = {arm: len(by_arm[arm]) - len(several) for arm, several in kept.items()}
     collapsed = {arm: (n, len(by_arm[arm])) for arm, n in lost.items() if n}
     return replace(compare_values(values, metric, against, pictures), collapsed=collapsed)
 
 
+def _kept(runs: Iterable[Run]) -> list[Run]:
+    return [run for run in runs if not run.collapsed]
+
+
 def kept_values(runs: Runs, metric: str) -> pd.DataFrame:
     """Return a final figure of all runs, a row per seed, a column per arm, NaN where a run collapsed."""
-    values = runs.values(metric)
-    for arm, several in runs.by_arm().items():
-        values.loc[[run.collapsed for run in several], arm] = np.nan
-    return values
+    lost = {arm: [run.collapsed for run in several] for arm, several in runs.by_arm().items()}
+    return runs.values(metric).mask(pd.DataFrame(lost, index=runs.seeds))
 
 
 def compare_values(
-    values: pd.DataFrame,
-    metric: str,
-    against: str | Mapping[str, str] | None = None,
-    pictures: Mapping[tuple[str, str], float] | None = None,
+    values: pd.DataFrame, metric: str, against: Against = None, pictures: Mapping[tuple[str, str], float] | None = None
 ) -> Verdict:
-    """Return :func:`verdict` for figures worked out from the runs of several arms.
+    """Return :func:`verdict` for figures worked out from runs: a row per seed, a column per arm, NaN for one left out.
 
-    ``values`` has a row per seed, a column per arm, and NaN where a run is left out. ``pictures`` may give, for a pair
-    of arms, a known variance of its difference that comes on top of the seeds'.
+    ``pictures`` may give, for a pair of arms, a known variance of its difference that comes on top of the seeds'.
     """
     pairs, pictures = _pairs(values, metric, against), pictures or {}
     known = values.dropna(axis=1, how="all")  # an arm without a run is no part of the family
-    place = {arm: i for i, arm in enumerate(known.columns)}
-    told = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
-    counts, means, variances = known.notna().sum().to_numpy(), known.mean().to_numpy(), moderated(known)
-    limit = critical_value(tuple(map(int, counts)), tuple(told))
+    told, arms = [(a, b) for a, b in pairs if a in known and b in known], list(known)
+    counts, means = known.count(), known.mean()
+    errors = moderated(known) / counts
+    limit = critical_value(tuple(map(int, counts)), tuple((arms.index(a), arms.index(b)) for a, b in told))
     normal = stats.norm.ppf(1 - (1 - LEVEL) / (2 * len(told))) if told else 0.0
     differences = []
     for a, b in pairs:
-        if a not in place or b not in place:
+        if (a, b) not in told:
             differences.append(Difference(a, b, np.nan, -np.inf, np.inf))
             continue
-        i, j = place[a], place[b]
-        mean, seeds = float(means[i] - means[j]), variances[i] / counts[i] + variances[j] / counts[j]
-        half = float(np.hypot(limit * np.sqrt(seeds), normal * np.sqrt(pictures.get((a, b), 0.0))))
-        if values[a].equals(values[b]):  # one and the same outcome, seed for seed
-            half = 0.0
+        mean, pictured = float(means[a] - means[b]), pictures.get((a, b), 0.0)
+        half = float(np.hypot(limit * np.sqrt(errors[a] + errors[b]), normal * np.sqrt(pictured)))
+        half = 0.0 if values[a].equals(values[b]) else half  # one and the same outcome, seed for seed
         differences.append(Difference(a, b, mean, mean - half, mean + half))
     return Verdict(metric, len(values), tuple(differences))
 
 
-def compare_within(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None = None) -> Verdict:
-    """Return the differences between several readings of the same runs, such as of two epochs or two layers.
+def compare_within(values: pd.DataFrame, metric: str, against: Against = None) -> Verdict:
+    """Return the differences between several readings (columns) of the same runs (rows), such as of two epochs.
 
-    ``values`` has a row per run and a column per reading. What a run is better at in one reading, it mostly is in the
-    other, so differences are taken run by run, each with Student's t interval, and with m of them each at the level
-    1 - (1 - 0.95) / m (Bonferroni), so that all hold together.
+    What a run is better at in one reading, it mostly is in the other, so differences are taken run by run, each with
+    Student's t interval, with m of them each at the level 1 - (1 - 0.95) / m (Bonferroni), so that all hold together.
     """
     pairs = _pairs(values, metric, against)
     each = 1 - (1 - LEVEL) / len(pairs)
@@ -239,7 +203,7 @@ def compare_within(values: pd.DataFrame, metric: str, against: str | Mapping[str
     return Verdict(metric, len(values), tuple(differences))
 
 
-def _pairs(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] | None) -> list[tuple[str, str]]:
+def _pairs(values: pd.DataFrame, metric: str, against: Against) -> list[tuple[str, str]]:
     """Return which columns are compared with which, or say what is wrong with the question."""
     named = [] if against is None else [against] if isinstance(against, str) else [*against, *against.values()]
     if unknown := [arm for arm in named if arm not in values.columns]:
@@ -247,7 +211,8 @@ def _pairs(values: pd.DataFrame, metric: str, against: str | Mapping[str, str] |
     if len(values.columns) < 2 or len(values) < 2:
         raise ValueError(f"a verdict needs two arms and two seeds, got {len(values.columns)} and {len(values)}")
     if against is None:
-        ordered = values.mean().sort_values(ascending=metric.endswith(LESS_IS_BETTER), kind="stable").index
+        less_is_better = metric.endswith(("loss", "calibration_error", "seconds", "parameters", "epochs"))
+        ordered = values.mean().sort_values(ascending=less_is_better, kind="stable").index
         return list(itertools.combinations(ordered, 2))
     if isinstance(against, str):
         return [(arm, against) for arm in values.columns if arm != against]
@@ -270,8 +235,7 @@ def moderate(variances: np.ndarray, free: np.ndarray) -> np.ndarray:
     """
     with np.errstate(divide="ignore"):
         logs = np.log(variances)
-    told = np.isfinite(logs) & (free > 0)  # an arm of one run, or of equal ones, says nothing of the scatter
-    halves = np.maximum(free, 1) / 2
+    told, halves = np.isfinite(logs) & (free > 0), np.maximum(free, 1) / 2  # one run, or equal ones, tell no scatter
     unbiased = np.where(told, logs - digamma(halves) + np.log(halves), 0).sum(1) / np.maximum(told.sum(1), 1)
     common = np.exp(unbiased + digamma(PRIOR_DF / 2) - np.log(PRIOR_DF / 2)) * told.any(1)
     return (PRIOR_DF * common[:, None] + free * variances) / (PRIOR_DF + free)
@@ -281,25 +245,21 @@ def moderate(variances: np.ndarray, free: np.ndarray) -> np.ndarray:
 def critical_value(runs: tuple[int, ...], pairs: tuple[tuple[int, int], ...]) -> float:
     """Return how large the largest |t| of a family gets by chance, in all but 5 % of all families.
 
-    ``runs`` is the number of runs of each arm, ``pairs`` which arms are compared. Simulated: equal means, variances
-    that scatter about a common one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
+    Arms with so many ``runs``, compared in ``pairs``, are simulated: equal means, variances that scatter about a common
+    one as chi-squared with ``PRIOR_DF`` degrees of freedom lets them.
     """
     if not pairs:
         return 0.0
     rng, size = np.random.default_rng(SIMULATION_SEED), (FAMILIES, len(runs))
-    scatter = PRIOR_DF / rng.chisquare(PRIOR_DF, size)
-    return float(np.quantile(largest_t(rng, scatter, runs, pairs), LEVEL))
+    return float(np.quantile(largest_t(rng, PRIOR_DF / rng.chisquare(PRIOR_DF, size), runs, pairs), LEVEL))
 
 
-def largest_t(
-    rng: np.random.Generator, scatter: np.ndarray, runs: Sequence[int], pairs: Sequence[tuple[int, int]]
-) -> np.ndarray:
+def largest_t(rng: np.random.Generator, scatter: np.ndarray, runs: Sequence[int], pairs: Sequence) -> np.ndarray:
     """Return the largest |t| of each of many families in which no arm differs, (families,).
 
     ``scatter`` (families, arms) are the true variances, ``runs`` and ``pairs`` as in :func:`critical_value`.
     """
-    counts = np.asarray(runs)
-    free = counts - 1
+    counts, free = np.asarray(runs), np.asarray(runs) - 1
     seen = scatter * np.where(free > 0, rng.chisquare(np.maximum(free, 1), scatter.shape) / np.maximum(free, 1), 0)
     means = rng.standard_normal(scatter.shape) * np.sqrt(scatter / counts)
     errors = moderate(seen, free) / counts
@@ -309,21 +269,15 @@ def largest_t(
     return largest
 
 
-# How a measured quantity is named, scaled and printed, the same in figures, tables and the report.
-
-
 def percent(metric: str) -> bool:
-    """Return whether ``metric`` is shown in percent: an accuracy, or a calibration error."""
-    return metric.endswith(SHARES)
+    """Return whether ``metric`` is a share, shown in percent: an accuracy, or a calibration error."""
+    return metric.endswith(("accuracy", "accuracy_tta", "calibration_error"))
 
 
 def scale_and_digits(metric: str) -> tuple[int, int]:
-    """Return by what a figure of the record is multiplied when it is shown, and its decimals.
-
-    Two decimals of an accuracy are one image in CIFAR-10's test set: finer than any difference worth a word.
-    """
+    """Return by what a figure of the record is multiplied when it is shown, and its decimals."""
     if percent(metric):
-        return 100, 2
+        return 100, 2  # one image in CIFAR-10's test set: finer than any difference worth a word
     whole = metric.endswith(("epoch", "epochs", "parameters", "multiply_adds"))
     return 1, 0 if whole else 1 if metric.endswith("seconds") else 3
 
@@ -336,9 +290,7 @@ def metric_label(metric: str) -> str:
 
 def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of ``values`` and half the width of its 95 % interval, NaN below two values."""
-    if len(values) < 2:
-        return float(np.mean(values)), math.nan
-    mean, low, high = interval(values)
+    mean, low, high = interval(values) if len(values) > 1 else (float(np.mean(values)), math.nan, math.nan)
     return mean, (high - low) / 2
 
 
@@ -354,12 +306,11 @@ def _plus_minus(mean: float, half: float, digits: int) -> str:
 
 
 def arm_mean_and_half(runs: Sequence[Run], metric: str) -> tuple[float, float]:
-    """Return mean and half-width of a final figure over the runs of one arm, in the unit in which it is shown.
+    """Return mean and half-width of a final figure in the unit in which it is shown, over runs that did not collapse.
 
-    Runs that collapsed are left out; NaN where nothing is left, or one run alone, which has no half-width. The interval
-    of a test accuracy covers seeds and pictures.
+    NaN where nothing is left, or one run alone, which has no half-width. See :func:`arm_interval`.
     """
-    kept, scale = [run for run in runs if not run.collapsed], scale_and_digits(metric)[0]
+    kept, scale = _kept(runs), scale_and_digits(metric)[0]
     if len(kept) < 2:
         return (scale * kept[0].metrics[metric] if kept else math.nan), math.nan
     mean, low, high = arm_interval(kept, metric)
@@ -373,7 +324,7 @@ def arm_plus_minus(runs: Sequence[Run], metric: str) -> str:
 
 def seeds_text(runs: Sequence[Run]) -> str:
     """Return how many runs an arm has, and how many of them collapsed: "3", or "3 (1 collapsed)"."""
-    lost = sum(run.collapsed for run in runs)
+    lost = len(runs) - len(_kept(runs))
     return f"{len(runs)}" + (f" ({lost} collapsed)" if lost else "")
 
 

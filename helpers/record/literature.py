@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any
 
 from scipy import stats
 
@@ -14,10 +13,7 @@ from helpers.settings import DATA
 
 @dataclass(frozen=True)
 class Published:
-    """One published figure: its value, as printed and as a number, its unit, and what is said about it.
-
-    ``pictures`` is the number of pictures that an accuracy stands on, where that is known.
-    """
+    """One published figure, as printed and as a number; ``pictures`` are those that an accuracy stands on, if known."""
 
     key: str
     text: str
@@ -26,17 +22,12 @@ class Published:
     note: str = ""
     pictures: int | None = None
 
-    @property
-    def report(self) -> str:
-        """Return the key of the report, such as R0, which is its key in the bibliography, too."""
-        return self.key.split("/", 1)[0]
+    report = property(lambda self: self.key.split("/", 1)[0])  # its key in the bibliography, too
 
     def interval(self) -> tuple[float, float] | None:
         """Return the ends, in percent, of the 95 % interval of an accuracy, or None where its pictures are not known.
 
-        Wilson's interval of a proportion, with the figure as the share of right answers among the pictures. It covers
-        the draw of the pictures. It does not cover the draw of the seed: what another run of theirs would have given
-        is not known from one.
+        Wilson's interval of a proportion: it covers the draw of the pictures, not that of the seed.
         """
         if self.pictures is None:
             return None
@@ -52,17 +43,11 @@ class Published:
 
 
 @cache
-def published_reports() -> dict[str, Any]:
-    """Return data/published.json: per report, how to cite it and its figures by quantity."""
-    # A Decimal keeps the digits as they were printed: 83.00 stays 83.00.
-    return json.loads((DATA / "published.json").read_text(), parse_float=Decimal)
-
-
-@cache
 def published_figures() -> dict[str, Published]:
     """Return every published figure under its key, such as "R4/test-accuracy"."""
-    figures = {}
-    for report, content in published_reports().items():
+    # A Decimal keeps the digits as they were printed: 83.00 stays 83.00.
+    reports, figures = json.loads((DATA / "published.json").read_text(), parse_float=Decimal), {}
+    for report, content in reports.items():
         for quantity, entry in content["figures"].items():
             key, value, unit = f"{report}/{quantity}", entry["value"], entry["unit"]
             figures[key] = Published(key, str(value), float(value), unit, entry.get("note", ""), entry.get("pictures"))
@@ -70,11 +55,7 @@ def published_figures() -> dict[str, Published]:
 
 
 def published(key: str) -> Published:
-    """Return the published figure ``key``, such as "R4/test-accuracy".
-
-    Raises:
-        KeyError: there is none; the message lists those of the same report.
-    """
+    """Return the published figure ``key``, such as "R4/test-accuracy"."""
     figures = published_figures()
     if key not in figures:
         near = [name for name in figures if name.startswith(key.split("/", 1)[0] + "/")] or sorted(figures)
@@ -83,14 +64,7 @@ def published(key: str) -> Published:
 
 
 def published_for(prefix: str, metric: str) -> Published | None:
-    """Return the published figure of the same name as a run's ``metric``, or None where none was published.
-
-    ``prefix`` names a published net or setting: with "R0/final", "test_accuracy" is
-    "R0/final/test-accuracy".
-
-    Raises:
-        KeyError: nothing at all is published under ``prefix``.
-    """
+    """Return the figure published for a run's ``metric`` under ``prefix``, a setting such as "R0/final", or None."""
     if not any(key.startswith(f"{prefix}/") for key in published_figures()):
-        published(prefix)
+        published(prefix)  # says what there is
     return published_figures().get(f"{prefix}/{metric.replace('_', '-')}")

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from helpers.data import Dataset, Split
 from helpers.data import load as load_data
 from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
-from helpers.record.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
+from helpers.record.run import FORMAT, kind_for, pack, record_path, weights_path
 from helpers.settings import DATA, KEEP_MEMORY, ROOT, runs_folder, smoke
 from helpers.training import Experiment, Fit, criterion, fingerprint, numpy_engine, pick_device, predict, training_split
 from helpers.training.loop import fit
@@ -48,18 +47,14 @@ RUNS_PER_GPU = 8
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict[str, list[Any]]:
     """Return, for ``bins`` equal ranges of confidence from 0 to 1: count, mean confidence, share of right answers.
 
-    confidence: (N,) probabilities of the predicted class; right: (N,) whether the prediction is true. A range
-    without predictions has zeros. Source: Guo et al., On Calibration of Modern Neural Networks (2017).
+    confidence: (N,) probabilities of the predicted class; right: (N,) whether it is true. A range without predictions
+    has zeros. Source: Guo et al., On Calibration of Modern Neural Networks (2017).
     """
     confidence = np.asarray(confidence, dtype=float)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(place, minlength=bins)
-    each = np.maximum(count, 1)
-    return {
-        "count": count.tolist(),
-        "confidence": (np.bincount(place, confidence, bins) / each).tolist(),
-        "accuracy": (np.bincount(place, right, bins) / each).tolist(),
-    }
+    sums = {"confidence": np.bincount(place, confidence, bins), "accuracy": np.bincount(place, right, bins)}
+    return {"count": count.tolist()} | {name: (of / np.maximum(count, 1)).tolist() for name, of in sums.items()}
 
 
 def expected_calibration_error(curve: dict[str, list[Any]]) -> float:
@@ -69,23 +64,12 @@ def expected_calibration_error(curve: dict[str, list[Any]]) -> float:
     return float((count * gaps).sum() / max(count.sum(), 1))
 
 
-def _rounded(value: Any) -> Any:
-    """Return ``value`` with every float at six significant digits: finer ones are noise, and only cost space."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def thin(losses: list[float], points: int = POINTS_PER_RUN) -> dict[str, list[float]]:
     """Return at most ``points`` means over equal blocks of ``losses``, with the step in the middle of each block."""
-    if not losses:
-        return {"step": [], "loss": []}
-    size = -(-len(losses) // points)
-    blocks = [losses[start : start + size] for start in range(0, len(losses), size)]
-    middles = [start + (len(block) + 1) / 2 for start, block in zip(range(0, len(losses), size), blocks, strict=True)]
-    return {"step": middles, "loss": [sum(block) / len(block) for block in blocks]}
+    size = max(1, -(-len(losses) // points))
+    blocks = {start: losses[start : start + size] for start in range(0, len(losses), size)}
+    middles = [start + (len(block) + 1) / 2 for start, block in blocks.items()]
+    return {"step": middles, "loss": [sum(block) / len(block) for block in blocks.values()]}
 
 
 def _commit() -> str:
@@ -101,41 +85,30 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    names = [line for line in told.read_text().splitlines() if line.startswith("model name")] if told.is_file() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
 def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
     """Return what tells later where a result comes from."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "device": device.type,
-        "device_name": gpu or _processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "cores": os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),  # processors of one name may differ in these
         "threads": torch.get_num_threads(),
         "data_source": data.source,
         "data_hashes": dict(data.hashes),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version()}
+        | {module.__name__: module.__version__ for module in (torch, torchvision, np)},
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 
 def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool = False) -> dict[str, Any]:
-    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``.
-
-    With ``mirrored``, the accuracy of test-time augmentation stands beside them: of the mean of an image's logits and
-    those of its mirror image.
-    """
+    """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``."""
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
     confidence = F.softmax(logits, dim=1).amax(1).nan_to_num()
@@ -145,7 +118,7 @@ def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool =
         "accuracy": (guesses == labels).float().mean().item(),
         "calibration_error": expected_calibration_error(curve),
     }
-    if mirrored:
+    if mirrored:  # test-time augmentation: the mean of an image's logits and its mirror image's
         both = logits + predict(fitted.model, replace(split, images=split.images.flip(3)), data.mean, data.std)
         figures["accuracy_tta"] = (both.argmax(1) == labels).float().mean().item()
     return {
@@ -160,49 +133,40 @@ def _save(path: Path, model: nn.Module) -> None:
     atomic_write(path, save({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}))
 
 
-def _keep_snapshot(key: str, device: str, epoch: int, model: nn.Module) -> None:
-    _save(snapshot_path(key, device, epoch), model)
-
-
 def train_run(
-    experiment: Experiment,
-    *,
-    device: str | None = None,
-    checkpoints: Path | None = None,
-    progress: bool = True,
-    data: Dataset | None = None,
+    experiment: Experiment, *, device: str | None = None, checkpoints: Path | None = None, progress: bool = True
 ) -> dict[str, Any]:
     """Return the record of ``experiment`` as JSON values, after training it now.
 
     With a folder for ``checkpoints``, a run that was killed goes on where its last epoch ended. The test set is read
     here and nowhere else: once, for a flagship run, after training.
     """
-    data = data or load_data(experiment.dataset)
-    place = pick_device(kind_for(experiment, device))
+    data, place = load_data(experiment.dataset), pick_device(kind_for(experiment, device))
     began = time.perf_counter()
     path = checkpoints and checkpoints / f"{experiment.key}-{place.type}.pt"
+
+    def keep(epoch: int, model: nn.Module) -> None:
+        _save(weights_path(experiment.key, place.type, epoch), model)
+
+    options = {"checkpoint_path": path, "progress": progress}
     if experiment.engine == "numpy":
-        fitted = numpy_engine.fit(experiment, data, checkpoint_path=path, progress=progress)
+        fitted = numpy_engine.fit(experiment, data, **options)
     else:
-        keep = partial(_keep_snapshot, experiment.key, place.type) if experiment.snapshots else None
-        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
+        fitted = fit(experiment, data, device=place, after_epoch=keep if experiment.snapshots else None, **options)
     splits = {"train": training_split(experiment, data), "validation": data.validation}
-    loss = criterion(experiment, len(data.classes), splits["train"])
     if experiment.flagship:
         splits["test"] = data.test
+        _save(weights_path(experiment.key, place.type), fitted.model)
+    loss = criterion(experiment, len(data.classes), splits["train"])
     judged = {name: _judge(fitted, data, split, loss, experiment.flagship) for name, split in splits.items()}
     metrics = {f"{name}_{what}": value for name, judge in judged.items() for what, value in judge["figures"].items()}
-    if experiment.flagship:
-        _save(weights_path(experiment.key, place.type), fitted.model)
-    epochs = len(fitted.history["epoch"])
     metrics |= {
-        "epochs": epochs,
+        "epochs": len(fitted.history["epoch"]),
         "best_epoch": fitted.best_epoch,
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "training_seconds": sum(fitted.history["seconds"]),
         "total_seconds": time.perf_counter() - began,
     }
-    shape = tuple(data.train.images.shape[1:])
     record = {
         "format": FORMAT,
         "experiment": experiment.choices(),
@@ -211,30 +175,25 @@ def train_run(
         "metrics": metrics,
         "history": fitted.history,
         "iterations": thin(fitted.losses),
-        "confusion": {name: judge["confusion"] for name, judge in judged.items()},
-        "calibration": {name: judge["calibration"] for name, judge in judged.items()},
+        **{what: {name: judge[what] for name, judge in judged.items()} for what in ("confusion", "calibration")},
         "predictions": {name: judge["predictions"] for name, judge in judged.items() if name == "test"},
         "diverged": fitted.diverged,
-        "structure": layer_table(fitted.model.to("cpu"), shape),
+        "structure": layer_table(fitted.model.to("cpu"), tuple(data.train.images.shape[1:])),
         "structure_hash": structure_hash(fitted.model),
         "provenance": provenance(data, place) | {"compiled": fitted.compiled},
     }
     if experiment.initial:  # its name stands among the choices, and may come to stand for other weights
         record["provenance"]["initial"] = fingerprint(experiment.initial)
-    return _rounded(record)
+    # Six significant digits: finer ones are noise, and only cost space.
+    return json.loads(json.dumps(record), parse_float=lambda digits: float(f"{float(digits):.6g}"))
 
 
 def write_run(record: Mapping[str, Any], folder: Path | None = None) -> Path:
-    """Return the path under which ``record`` was written, in one step.
-
-    Raises:
-        ValueError: a rehearsal's record was about to land among the results.
-    """
-    experiment = Experiment(**record["experiment"])
-    path = record_path(experiment, record["provenance"]["device"], folder)
+    """Return the path under which ``record`` was written, in one step; a rehearsal's is refused among the results."""
+    path = record_path(Experiment(**record["experiment"]), record["provenance"]["device"], folder)
     if smoke() and path.is_relative_to(DATA / "runs"):
         raise ValueError(f"COURSE_SMOKE=1 is set, so nothing is written to {path}: a rehearsal is no result")
-    atomic_write(path, json.dumps(record, indent=None, separators=(",", ":"), allow_nan=True) + "\n")
+    atomic_write(path, json.dumps(record, separators=(",", ":")) + "\n")
     return path
 
 
@@ -253,21 +212,14 @@ def device_kind() -> str:
 
 
 def default_jobs(device: str) -> int:
-    """Return how many runs go side by side: on a CPU one per core, each with one thread.
-
-    Measured by ``make bench BENCH=parallel``: small layers keep one core busier than they keep two.
-    """
-    cores = cpu_count()
-    return min(RUNS_PER_GPU, cores) if device == "cuda" else cores
+    """Return how many runs go side by side: on a CPU one per core, as small layers keep one busier than two."""
+    return min(RUNS_PER_GPU, cpu_count()) if device == "cuda" else cpu_count()
 
 
 def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None = None) -> dict[str, Any]:
     """Return the record of the experiment with ``choices``, trained in a process of its own with so many threads.
 
-    This is what a joblib or Dask worker executes; it needs the package and a copy of the data set.
-
-    Raises:
-        RuntimeError: the process failed or was killed ``ATTEMPTS`` times; the message ends in its last words.
+    A joblib or Dask worker executes this, with the package and a copy of the data set; it is tried ``ATTEMPTS`` times.
     """
     environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment |= {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | KEEP_MEMORY
@@ -276,13 +228,8 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
         out = Path(folder) / "record.json"
         task = {"experiment": choices, "out": str(out), "checkpoints": checkpoints, "threads": threads}
         for _ in range(ATTEMPTS):
-            done = subprocess.run(
-                [sys.executable, "-m", "helpers.record.recorder"],
-                input=json.dumps(task),
-                capture_output=True,
-                text=True,
-                env=environment,
-            )
+            command = [sys.executable, "-m", "helpers.record.recorder"]
+            done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, env=environment)
             if done.returncode == 0:
                 return json.loads(out.read_text())
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
@@ -291,7 +238,6 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
 
 
 def _attempt(e: Experiment, threads: int, checkpoints: str | None) -> tuple[Experiment, dict[str, Any] | str]:
-    """Return the experiment with its record, or with why there is none."""
     try:
         return e, train_apart(e.choices(), threads, checkpoints)
     except RuntimeError as error:
@@ -299,16 +245,19 @@ def _attempt(e: Experiment, threads: int, checkpoints: str | None) -> tuple[Expe
 
 
 def _outcomes(todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None) -> Iterable[tuple]:
-    """Yield what :func:`_attempt` returns for all of ``todo``, as it comes in."""
-    if scheduler is None:
+    """Yield every experiment with its record, or with why there is none, as they come in."""
+    if scheduler is None and jobs == 1:
+        for experiment in todo:
+            yield experiment, train_run(experiment, device=device, checkpoints=checkpoint_folder())
+    elif scheduler is None:
         jobs = jobs or default_jobs(device)
         threads = max(1, cpu_count() // jobs)
         workers = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=jobs)
         yield from workers(delayed(_attempt)(e, threads, str(checkpoint_folder())) for e in todo)
-        return
-    with _cluster(scheduler), parallel_config(backend="dask"):
-        # A worker's checkpoints stay with the worker; if that dies, Dask gives its run to another.
-        yield from Parallel(return_as="generator_unordered")(delayed(_attempt)(e, 1, None) for e in todo)
+    else:
+        with _cluster(scheduler), parallel_config(backend="dask"):
+            # A worker's checkpoints stay with the worker; if that dies, Dask gives its run to another.
+            yield from Parallel(return_as="generator_unordered")(delayed(_attempt)(e, 1, None) for e in todo)
 
 
 def _cluster(scheduler: str) -> Any:
@@ -319,14 +268,6 @@ def _cluster(scheduler: str) -> Any:
     return Client(scheduler, timeout="30s")
 
 
-def _kind_of(scheduler: str | None) -> str:
-    """Return the kind of device that trains: this machine's, or that of the cluster's workers, which are alike."""
-    if scheduler is None:
-        return device_kind()
-    with _cluster(scheduler) as client:
-        return client.submit(device_kind).result()
-
-
 def record(
     experiments: Iterable[Experiment], *, jobs: int | None = None, scheduler: str | None = None, title: str = "record"
 ) -> str:
@@ -334,12 +275,13 @@ def record(
 
     ``jobs=1`` without a ``scheduler`` trains in this process, one run after another, with a bar for each; otherwise
     every run has a process of its own, here or on the Dask cluster at the address ``scheduler``. Each run is written
-    to the record as soon as it is finished, so stopping loses none.
-
-    Raises:
-        RunsFailed: names the runs that could not be trained and why; all others are recorded.
+    to the record as soon as it is finished, so stopping loses none. RunsFailed names those that could not be trained.
     """
-    device = _kind_of(scheduler)
+    if scheduler is None:
+        device = device_kind()
+    else:
+        with _cluster(scheduler) as client:
+            device = client.submit(device_kind).result()  # the cluster's workers are alike
     todo = [e for e in dict.fromkeys(experiments) if not record_path(e, device).is_file()]
     if not todo:
         return device
@@ -348,28 +290,18 @@ def record(
             _ = load_data(dataset).train  # missing or broken data end it here, with one clear error, not once per run
     failures = []
     with tqdm(total=len(todo), desc=f"{title}: {len(todo)} runs on {device}", unit="run", disable=None) as bar:
-        if jobs == 1 and scheduler is None:
-            for experiment in todo:
-                _keep(train_run(experiment, device=device, checkpoints=checkpoint_folder()), device)
-                bar.update()
-        else:
-            for experiment, finished in _outcomes(todo, device, jobs, scheduler):
-                if isinstance(finished, str):
-                    failures.append(f"{experiment.model} seed {experiment.seed}: {finished}")
-                else:
-                    _keep(finished, device)
-                bar.update()
+        for experiment, finished in _outcomes(todo, device, jobs, scheduler):
+            if isinstance(finished, str):
+                failures.append(f"{experiment.model} seed {experiment.seed}: {finished}")
+            else:
+                write_run(finished)
+                for suffix in (".pt", ".npz"):  # its checkpoint has served
+                    path = checkpoint_folder() / f"{finished['key']}-{finished['provenance']['device']}{suffix}"
+                    path.unlink(missing_ok=True)
+            bar.update()
     if failures:
         raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
     return device
-
-
-def _keep(finished: dict[str, Any], device: str) -> None:
-    """Write a finished run; its checkpoint has then served."""
-    write_run(finished)
-    for kind in (device, finished["provenance"]["device"]):
-        for suffix in (".pt", ".npz"):
-            (checkpoint_folder() / f"{finished['key']}-{kind}{suffix}").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":  # the process of a run: its task comes on standard input

@@ -29,19 +29,16 @@ class Run:
 
     ``history`` holds one value per epoch, ``iterations`` the loss per ``step`` as means over blocks, ``metrics`` the
     figures of the final weights without augmentation, ``classes`` the names of the classes in the order of their
-    numbers, ``provenance`` data, machine, versions, commit and date, ``structure`` the layers as
-    :func:`helpers.models.layer_table` saw them, ``diverged`` where and why training broke down, or None.
+    numbers, ``confusion`` counts per split (K, K), rows: true class, columns: prediction, ``provenance`` data, machine,
+    versions, commit and date, ``structure`` the layers as :func:`helpers.models.layer_table` saw them, ``diverged``
+    where and why training broke down, or None.
     """
 
     content: Mapping[str, Any]
     arm: str = ""
 
-    @property
-    def experiment(self) -> Experiment:
-        """Return the choices that this run followed."""
-        return Experiment(**self.content["experiment"])
-
-    # What stands in the record as it is.
+    # What stands in the record.
+    experiment = property(lambda self: Experiment(**self.content["experiment"]))
     seed = property(lambda self: self.content["experiment"]["seed"])
     history = property(lambda self: self.content["history"])
     iterations = property(lambda self: self.content["iterations"])
@@ -51,33 +48,22 @@ class Run:
     provenance = property(lambda self: self.content["provenance"])
     structure = property(lambda self: self.content["structure"])
     diverged = property(lambda self: self.content["diverged"])
-
-    @property
-    def confusion(self) -> dict[str, np.ndarray]:
-        """Return a (K, K) array of counts per split, rows: true class, columns: prediction."""
-        return {split: np.array(matrix) for split, matrix in self.content["confusion"].items()}
+    confusion = property(lambda self: {split: np.array(m) for split, m in self.content["confusion"].items()})
 
     @property
     def calibration(self) -> dict[str, dict[str, list[Any]]]:
-        """Return a :func:`helpers.record.recorder.reliability` curve per split.
-
-        Raises:
-            ValueError: the run was recorded before these curves were kept.
-        """
+        """Return a :func:`helpers.record.recorder.reliability` curve per split; early records have none."""
         if "calibration" not in self.content:
             name = f"{self.content['key']}.json ({self.arm or self.experiment.model}, seed {self.seed})"
-            raise ValueError(
-                f"the record {name} is older than reliability curves: move it away, and it is trained again"
-            )
+            old = "older than reliability curves: move it away, and it is trained again"
+            raise ValueError(f"the record {name} is {old}")
         return self.content["calibration"]
 
     @property
     def predictions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return, per split that was kept, the predicted classes (N,) uint8 and their probabilities (N,) 0..1."""
-        return {
-            split: (unpack(kept["labels"]), unpack(kept["confidence"]) / 255)
-            for split, kept in self.content.get("predictions", {}).items()
-        }
+        kept = self.content["predictions"].items()
+        return {split: (unpack(found["labels"]), unpack(found["confidence"]) / 255) for split, found in kept}
 
     @property
     def collapsed(self) -> bool:
@@ -85,11 +71,7 @@ class Run:
         return bool(self.diverged) or np.count_nonzero(self.confusion["train"].sum(axis=0)) == 1
 
     def right(self, split: str) -> np.ndarray:
-        """Return which pictures of a split whose predictions were kept, (N,) bool, the network recognises.
-
-        Raises:
-            ValueError: no predictions of that split were kept, or its pictures do not lie class by class.
-        """
+        """Return which pictures of a split whose predictions were kept, (N,) bool, the network recognises."""
         if split not in self.predictions:
             raise ValueError(f"run {self.content['key']} kept no predictions of {split!r}, only a flagship's test ones")
         guesses, matrix = self.predictions[split][0], self.confusion[split]
@@ -109,10 +91,7 @@ class Run:
 
 
 class Runs(Sequence[Run]):
-    """The runs of one study, arm by arm, seed by seed, all from one kind of device: across kinds nothing is compared.
-
-    ``study`` is its name, ``declared`` how many seeds it asks for.
-    """
+    """The runs of the study of that name, arm by arm, all from one kind of device; it ``declared`` so many seeds."""
 
     def __init__(self, study: str, runs: Sequence[Run], declared: int = 0) -> None:
         self.study, self.declared, self._runs = study, declared, list(runs)
@@ -140,22 +119,14 @@ class Runs(Sequence[Run]):
         return {arm: sorted((r for r in self._runs if r.arm == arm), key=lambda r: r.seed) for arm in self.arms}
 
     def only(self, *arms: str) -> "Runs":
-        """Return the runs of some arms alone, in the order given.
-
-        Raises:
-            ValueError: there is no such arm.
-        """
+        """Return the runs of some arms alone, in the order given."""
         by_arm = self.by_arm()
         if unknown := [arm for arm in arms if arm not in by_arm]:
             raise ValueError(f"study {self.study} has no arm {unknown[0]!r}; it has: {', '.join(by_arm)}")
         return Runs(self.study, [run for arm in arms for run in by_arm[arm]], self.declared)
 
     def values(self, metric: str) -> pd.DataFrame:
-        """Return one final figure of all runs: a row per seed, a column per arm.
-
-        Raises:
-            ValueError: the runs have no such figure.
-        """
+        """Return one final figure of all runs: a row per seed, a column per arm."""
         if any(metric not in run.metrics for run in self._runs):
             known = sorted(set.intersection(*(set(run.metrics) for run in self._runs)))
             raise ValueError(f"no figure {metric!r} in every run of {self.study}; there are: {', '.join(known)}")
@@ -164,14 +135,13 @@ class Runs(Sequence[Run]):
 
     def __str__(self) -> str:
         machine = self._runs[0].provenance["device_name"]
-        seeds = f"{len(self.seeds)} seeds" + (
-            f" of {self.declared} declared" if len(self.seeds) < self.declared else ""
-        )
-        return f"{self.study}: {len(self.arms)} arms x {seeds}, recorded on {self._runs[0].device} ({machine})"
+        of = f" of {self.declared} declared" if len(self.seeds) < self.declared else ""
+        seeds, device = f"{len(self.seeds)} seeds{of}", self._runs[0].device
+        return f"{self.study}: {len(self.arms)} arms x {seeds}, recorded on {device} ({machine})"
 
 
 def pack(values: np.ndarray) -> str:
-    """Return whole numbers 0..255, (N,), as compressed text."""
+    """Return whole numbers 0..255, (N,), as compressed text, for :func:`unpack`."""
     return base64.b64encode(zlib.compress(values.astype(np.uint8).tobytes(), 9)).decode()
 
 
@@ -185,40 +155,24 @@ def kind_for(experiment: Experiment, device: str | None) -> str | None:
     return "cpu" if experiment.engine == "numpy" else device
 
 
-def weights_path(key: str, device: str) -> Path:
-    """Return where the weights of a flagship run are kept: beside the data sets, not in git."""
-    return runs_folder().parent / "weights" / f"{key}-{device}.safetensors"
+def weights_path(key: str, device: str, epoch: int | None = None) -> Path:
+    """Return where a run's final weights are kept, or those after ``epoch`` epochs (0: before training); not in git."""
+    path = runs_folder().parent / "weights" / f"{key}-{device}.safetensors"
+    return path if epoch is None else path.with_suffix("") / f"{epoch:03}.safetensors"
 
 
-def load_weights(run: Run) -> dict[str, torch.Tensor]:
-    """Return the final weights of a flagship run by name.
-
-    Raises:
-        FileNotFoundError: they were trained on another machine, or the run is no flagship.
-    """
-    return _load(weights_path(run.content["key"], run.device))
-
-
-def _load(path: Path) -> dict[str, torch.Tensor]:
+def load_weights(run: Run, epoch: int | None = None) -> dict[str, torch.Tensor]:
+    """Return the final weights, by name, of a flagship run that was trained on this machine, or a snapshot's."""
+    path = weights_path(run.content["key"], run.device, epoch)
     if not path.is_file():
         raise FileNotFoundError(f"the weights {path} are not here: move the run's record away, and it is trained again")
     return load_file(path)
 
 
-def snapshot_path(key: str, device: str, epoch: int) -> Path:
-    """Return where the weights after so many epochs of a run with snapshots are kept; 0: before training."""
-    return weights_path(key, device).with_suffix("") / f"{epoch:03}.safetensors"
-
-
 def load_snapshot(run: Run, epoch: int) -> nn.Module:
-    """Return the network as it was after ``epoch`` epochs of a run with snapshots, 0: before training.
-
-    Raises:
-        FileNotFoundError: the run was trained on another machine, kept no snapshots, or had fewer epochs.
-    """
-    weights = _load(snapshot_path(run.content["key"], run.device, epoch))
+    """Return the network after ``epoch`` epochs of a run with snapshots that was trained here; 0: before training."""
     model = _built(run)
-    model.load_state_dict(weights)
+    model.load_state_dict(load_weights(run, epoch))
     return model.eval()
 
 
@@ -232,11 +186,7 @@ def record_path(experiment: Experiment, device: str, folder: Path | None = None)
 
 
 def read_run(experiment: Experiment, device: str, arm: str = "", folder: Path | None = None) -> Run | None:
-    """Return the recorded run of ``experiment`` on that kind of device, or None.
-
-    Raises:
-        ValueError: the file is damaged or belongs to other choices; it is named and left as it is.
-    """
+    """Return the recorded run of ``experiment`` on that kind of device, or None; a damaged or foreign file is named."""
     path = record_path(experiment, device, folder)
     if not path.is_file():
         return None

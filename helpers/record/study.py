@@ -2,8 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from helpers.record.recorder import record
 from helpers.record.run import DEVICES, Runs, read_run, record_path
@@ -12,34 +11,25 @@ from helpers.training import Experiment, rehearsal
 
 # Fewer paired runs than this say too little for an interval.
 LEAST_SEEDS = 3
-REHEARSAL_SEEDS = 2
 
 
 class Study:
     """A question: a base experiment, what is varied about it, and the seeds.
 
-    Args:
-        name: the study's name in the record and the report, in lower case with hyphens.
-        base: the choices that all arms share.
-        vary: choices and their values; every combination is an arm, labelled by its values.
-        arms: or each arm by its label, with the choices that differ from the base.
-        seeds: how many; seed s of every arm shares order, augmentation and, where shapes allow, initial weights.
+    ``name`` stands for it in the report, in lower case with hyphens. Arms differ from ``base`` in what they vary:
+    ``vary`` has choices and their values, every combination an arm, labelled by its values; or ``arms`` has each arm's
+    own choices by its label. Seed s of every arm shares order, augmentation and, where shapes allow, initial weights.
     """
 
     def __init__(
-        self,
-        name: str,
-        base: Experiment,
-        vary: Mapping[str, Sequence[Any]] | None = None,
-        arms: Mapping[str, Mapping[str, Any]] | None = None,
-        seeds: int = 6,
+        self, name: str, base: Experiment, vary: Mapping | None = None, arms: Mapping | None = None, seeds: int = 6
     ) -> None:
         if (vary is None) == (arms is None):
             raise ValueError(f"study {name}: give either vary={{choice: values}} or arms={{label: choices}}")
         if arms is None:
-            combinations = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-            arms = {", ".join(str(value) for value in changes.values()): changes for changes in combinations}
-        self.name, self.seeds = name, range(min(seeds, REHEARSAL_SEEDS) if smoke() else seeds)
+            every = itertools.product(*vary.values())
+            arms = {", ".join(map(str, values)): dict(zip(vary, values, strict=True)) for values in every}
+        self.name, self.seeds = name, range(min(seeds, 2) if smoke() else seeds)
         self.arms = {label: base.but(**changes) for label, changes in arms.items()}
         if smoke():
             self.arms = {label: rehearsal(experiment) for label, experiment in self.arms.items()}
@@ -58,38 +48,27 @@ class Study:
         """Return the kind of device with the most recorded seeds, a GPU among equals."""
         return max(DEVICES, key=lambda kind: len(self.recorded_seeds(kind)))
 
-    @property
-    def least_seeds(self) -> int:
-        """Return how many seeds are enough to read the study: three, or all that it has."""
-        return min(len(self.seeds), LEAST_SEEDS)
-
     def is_recorded(self) -> bool:
-        """Return whether enough seeds are recorded to read the study."""
-        return len(self.recorded_seeds(self.best_device())) >= self.least_seeds
+        """Return whether enough seeds are recorded to read the study: three, or all that it has."""
+        return len(self.recorded_seeds(self.best_device())) >= min(len(self.seeds), LEAST_SEEDS)
 
     def runs(self) -> Runs:
         """Return the runs, read from the record; what is missing is trained first, with a progress bar.
 
-        All runs come from one kind of device: the one with the most recorded seeds, a GPU among equals. At least
-        three seeds are made sure of; those declared beyond them are left to ``make record``, and the printed evidence
-        says how many there are.
+        All come from one kind of device, :meth:`best_device`. At least three seeds are made sure of; those declared
+        beyond them are left to ``make record``, and the printed evidence says how many there are.
         """
         device = self.best_device()
         seeds = self.recorded_seeds(device)
-        if len(seeds) < self.least_seeds:
-            seeds = list(self.seeds)[: self.least_seeds]
+        if not self.is_recorded():
+            seeds = self.seeds[:LEAST_SEEDS]
             device = record([e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=1, title=self.name)
-        found = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
-        runs = Runs(self.name, [run for run in found if run is not None], len(self.seeds))
-        for run in runs:
-            if run.diverged:
-                print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
-        return runs
+        runs = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
+        for run in (run for run in runs if run.diverged):
+            print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
+        return Runs(self.name, runs, len(self.seeds))
 
 
 def first_recorded(*studies: Study) -> Runs:
-    """Return the runs of the first study that is recorded with enough seeds, or else of the last, trained if need be.
-
-    For one question at several scales, the largest first: a reader sees the best evidence that there is.
-    """
+    """Return the runs of the first study, the largest in scale, that is recorded with enough seeds, or of the last."""
     return next((study for study in studies if study.is_recorded()), studies[-1]).runs()
