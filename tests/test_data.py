@@ -23,12 +23,12 @@ from helpers.data.images import cached_arrays, canonical_order
 from helpers.settings import DATA
 
 COUNTS = {"train": 120, "test": 30}
+OFFICIAL = "cifar-10-python.tar.gz"
 CIFAR10_SPLIT = "613b5b3489db7db8534e9012d470f8b6cd2dfe87b1f39c3d99017e4febccd982"
 DIGITS_SPLIT = "98cd3e59f9ee82db5517a182baa800832059bec1c122783713c8741a71eec14b"
 
 
-def make(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return random images (N, 32, 32, 3) and labels (N,), in the order that a copy might have them."""
+def make(split: str) -> tuple[np.ndarray, np.ndarray]:  # random images and labels, in the order of some copy
     rng = np.random.default_rng(len(split))
     images = rng.integers(0, 256, (COUNTS[split], 32, 32, 3), dtype=np.uint8)
     images[:, 0, :30] = 7  # so that the order is decided late in the row, and by more than one byte
@@ -48,21 +48,15 @@ def batch_pickle(images: np.ndarray, labels: np.ndarray) -> bytes:
     return old
 
 
-def batch_files() -> dict[str, bytes]:
-    images, labels = ORIGINAL["train"]
-    files = {f"data_batch_{part + 1}": batch_pickle(images[part::5], labels[part::5]) for part in range(5)}
-    return files | {"test_batch": batch_pickle(*ORIGINAL["test"])}
-
-
-def image_files() -> dict[str, bytes]:
-    files = {}
-    for split, (images, labels) in ORIGINAL.items():
-        for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
-            files[f"{split}/{cifar10.CLASSES[label]}/{number}.png"] = encoded(Image.fromarray(pixels), "PNG")
-    return files
-
-
-BATCHES, IMAGES = batch_files(), image_files()
+TRAIN, TEST = ORIGINAL["train"], ORIGINAL["test"]
+BATCHES = {f"data_batch_{i + 1}": batch_pickle(*(part[i::5] for part in TRAIN)) for i in range(5)}
+BATCHES["test_batch"] = batch_pickle(*TEST)
+IMAGES = {
+    f"{split}/{cifar10.CLASSES[label]}/{number}.png": encoded(Image.fromarray(pixels), "PNG")
+    for split, pairs in ORIGINAL.items()
+    for number, (pixels, label) in enumerate(zip(*pairs, strict=True))
+}
+FIRST = next(iter(IMAGES))
 
 
 def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
@@ -84,8 +78,7 @@ def put_batches(root: Path) -> None:
 
 
 def put_batches_tar(root: Path) -> None:
-    named = {f"cifar-10-batches-py/{name}": content for name, content in BATCHES.items()}
-    write_tar(root / "cifar-10-python.tar.gz", [entry(*item) for item in named.items()])
+    write_tar(root / OFFICIAL, [entry(f"cifar-10-batches-py/{name}", content) for name, content in BATCHES.items()])
 
 
 def put_folder(root: Path) -> None:
@@ -140,9 +133,6 @@ def snapshot(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-# --- every copy is the same data -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, container):
     CONTAINERS[container](tmp_path)
@@ -177,9 +167,6 @@ def test_hidden_files_and_a_readme_do_no_harm(tmp_path):
 def test_the_split_of_the_real_labels_is_known_without_the_images():
     train, validation = stratified_split(np.repeat(np.arange(10), 5000), 5000)
     assert split_hash(train, validation) == CIFAR10_SPLIT
-
-
-# --- the cache -----------------------------------------------------------------------------------------
 
 
 def test_images_are_decoded_once(tmp_path, monkeypatch):
@@ -233,102 +220,79 @@ def test_several_at_once_build_once(tmp_path):
     assert found == [3] * 4 and len(built) == 1
 
 
-# --- a bad copy is refused, whole ----------------------------------------------------------------------
+# --- A bad copy is refused, whole. ---
 
 
-def without(name: str, put, root: Path) -> None:
-    put(root)
-    path = root / name
-    path.rename(root / "elsewhere")
+def changed(put, name, content):
+    """Return what puts a copy and then takes ``name`` away (None), or gives it other bytes, or a function of them."""
+
+    def spoil(root: Path) -> None:
+        put(root)
+        if content is None:
+            (root / name).rename(root / "elsewhere")
+        else:
+            (root / name).write_bytes(content((root / name).read_bytes()) if callable(content) else content)
+
+    return spoil
 
 
-def empty_folder(root: Path) -> None:
+def added(*item):
+    return partial(put_archives, extra=(entry(*item),))
+
+
+def two_thirds(content: bytes) -> bytes:
+    return content[: len(content) * 2 // 3]
+
+
+def one_other_bit(content: bytes) -> bytes:
+    pixels = np.array(Image.open(io.BytesIO(content)))
+    pixels[31, 31, 2] ^= 1
+    return encoded(Image.fromarray(pixels), "PNG")
+
+
+def lossy(content: bytes) -> bytes:
+    return encoded(Image.open(io.BytesIO(content)), "JPEG")
+
+
+def put_one_batch(root: Path) -> None:
+    write_tar(root / OFFICIAL, [entry("cifar-10-batches-py/test_batch", BATCHES["test_batch"])])
+
+
+def put_empty_folder(root: Path) -> None:
     (root / "cifar10").mkdir()
 
 
-def truncated(name: str, put, root: Path) -> None:
-    put(root)
-    path = root / name
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def overwrite(name: str, content: bytes, put, root: Path) -> None:
-    put(root)
-    (root / name).write_bytes(content)
-
-
-def swapped_pixel(root: Path) -> None:
-    pixels = ORIGINAL["train"][0][0].copy()
-    pixels[31, 31, 2] ^= 1
-    overwrite(f"cifar10/{FIRST}", encoded(Image.fromarray(pixels), "PNG"), put_folder, root)
-
-
-def lossy(root: Path) -> None:
-    put_folder(root)
-    for path, content in IMAGES.items():
-        (root / "cifar10" / path).write_bytes(encoded(Image.open(io.BytesIO(content)), "JPEG"))
-
-
-def wrong_class(root: Path) -> None:
-    put_folder(root)
-    (root / "cifar10" / "train" / "ship").rename(root / "cifar10" / "train" / "boat")
-
-
-def missing_batch_in_tar(root: Path) -> None:
-    write_tar(root / "cifar-10-python.tar.gz", [entry("cifar-10-batches-py/test_batch", BATCHES["test_batch"])])
-
-
-def with_member(*item_and_root) -> None:
-    *item, root = item_and_root
-    put_archives(root, extra=(entry(*item),))
-
-
-FIRST = next(iter(IMAGES))
+ANOTHER_SIZE = encoded(Image.new("RGB", (32, 33)), "PNG")
 BAD_COPIES = {
-    "truncated image archive": (partial(truncated, "cifar10-1.tar.gz", put_archives), "cifar10-1.tar.gz.*damaged"),
-    "truncated official archive": (
-        partial(truncated, "cifar-10-python.tar.gz", put_batches_tar),
-        "cifar-10-python.tar.gz.*damaged",
-    ),
-    "no archive at all": (
-        partial(overwrite, "cifar10-1.tar.gz", b"<html>404</html>", put_archives),
-        "cifar10-1.tar.gz.*damaged",
-    ),
-    "a path that climbs out": (partial(with_member, "../../evil.png", b"x"), "evil.*leads out"),
-    "a path that climbs out halfway": (partial(with_member, "train/../../evil.png", b"x"), "evil.*leads out"),
-    "an absolute path": (partial(with_member, "/etc/evil.png", b"x"), "evil.*leads out"),
-    "a Windows path": (partial(with_member, "..\\evil.png", b"x"), "evil.*leads out"),
-    "a drive": (partial(with_member, "C:\\evil.png", b"x"), "evil.*leads out"),
-    "a symbolic link": (partial(with_member, "train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
-    "a hard link": (partial(with_member, "train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png"), "is a link"),
-    "a device": (partial(with_member, "train/cat/l.png", b"", tarfile.CHRTYPE), "is a link or a device"),
-    "a file far too large": (partial(with_member, "train/cat/l.png", bytes(1 << 21)), "2,097,152 bytes"),
-    "no image in an archive": (partial(with_member, "train/cat/n.png", b"no"), "cat/n.png is no readable image"),
-    "no image in the folder": (
-        partial(overwrite, f"cifar10/{FIRST}", b"no", put_folder),
-        f"{FIRST} is no readable image",
-    ),
-    "half an image": (
-        partial(overwrite, f"cifar10/{FIRST}", IMAGES[FIRST][:2000], put_folder),
-        f"{FIRST} is no readable image",
-    ),
-    "an image of another size": (
-        partial(overwrite, f"cifar10/{FIRST}", encoded(Image.new("RGB", (32, 33)), "PNG"), put_folder),
-        "are not CIFAR-10's.*resized",
-    ),
-    "an image with one other bit": (swapped_pixel, "train images of cifar10 are not CIFAR-10's"),
-    "lossy images": (lossy, "are not CIFAR-10's.*JPEG"),
-    "an unknown class": (wrong_class, "'boat' is no class of CIFAR-10"),
-    "a missing class": (partial(without, "cifar10/train/ship", put_folder), "train split has 108 .*expected 120"),
-    "a missing split": (partial(without, "cifar10/test", put_folder), "test split has 0 images"),
-    "an empty folder": (empty_folder, "train split has 0 images"),
-    "a missing image": (partial(without, f"cifar10/{FIRST}", put_folder), "train split has 119 images .*expected 120"),
-    "an image too many": (partial(with_member, "train/cat/x.png", IMAGES[FIRST]), "121 images .*expected 120"),
-    "a missing archive": (partial(without, "cifar10-1.tar.gz", put_archives), "images .*expected"),
-    "a missing batch": (partial(without, "cifar-10-batches-py/data_batch_3", put_batches), "data_batch_3 is missing"),
-    "missing batches in the tar": (missing_batch_in_tar, "data_batch_1 is missing"),
+    "truncated archive": (changed(put_archives, "cifar10-1.tar.gz", two_thirds), "cifar10-1.tar.gz.*damaged"),
+    "truncated official archive": (changed(put_batches_tar, OFFICIAL, two_thirds), f"{OFFICIAL}.*damaged"),
+    "no archive": (changed(put_archives, "cifar10-1.tar.gz", b"<html>404</html>"), "cifar10-1.tar.gz.*damaged"),
+    "a path that climbs out": (added("../../evil.png", b"x"), "evil.*leads out"),
+    "a path that climbs out halfway": (added("train/../../evil.png", b"x"), "evil.*leads out"),
+    "an absolute path": (added("/etc/evil.png", b"x"), "evil.*leads out"),
+    "a Windows path": (added("..\\evil.png", b"x"), "evil.*leads out"),
+    "a drive": (added("C:\\evil.png", b"x"), "evil.*leads out"),
+    "a symbolic link": (added("train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+    "a hard link": (added("train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png"), "is a link"),
+    "a device": (added("train/cat/l.png", b"", tarfile.CHRTYPE), "is a link or a device"),
+    "a file far too large": (added("train/cat/l.png", bytes(1 << 21)), "2,097,152 bytes"),
+    "no image in an archive": (added("train/cat/n.png", b"no"), "cat/n.png is no readable image"),
+    "no image": (changed(put_folder, f"cifar10/{FIRST}", b"no"), f"{FIRST} is no readable image"),
+    "half an image": (changed(put_folder, f"cifar10/{FIRST}", two_thirds), f"{FIRST} is no readable image"),
+    "an image of another size": (changed(put_folder, f"cifar10/{FIRST}", ANOTHER_SIZE), "not CIFAR-10's.*resized"),
+    "one other bit": (changed(put_folder, f"cifar10/{FIRST}", one_other_bit), "train images of cifar10 are not CIFAR"),
+    "a lossy image": (changed(put_folder, f"cifar10/{FIRST}", lossy), "are not CIFAR-10's.*JPEG"),
+    "an unknown class": (added("train/boat/x.png", IMAGES[FIRST]), "'boat' is no class of CIFAR-10"),
+    "a missing class": (changed(put_folder, "cifar10/train/ship", None), "train split has 108 .*expected 120"),
+    "a missing split": (changed(put_folder, "cifar10/test", None), "test split has 0 images"),
+    "an empty folder": (put_empty_folder, "train split has 0 images"),
+    "a missing image": (changed(put_folder, f"cifar10/{FIRST}", None), "train split has 119 images .*expected 120"),
+    "an image too many": (added("train/cat/x.png", IMAGES[FIRST]), "121 images .*expected 120"),
+    "a missing archive": (changed(put_archives, "cifar10-1.tar.gz", None), "images .*expected"),
+    "a missing batch": (changed(put_batches, "cifar-10-batches-py/data_batch_3", None), "data_batch_3 is missing"),
+    "missing batches in the tar": (put_one_batch, "data_batch_1 is missing"),
     "a batch with a wrong sum": (
-        partial(overwrite, "cifar-10-batches-py/data_batch_2", BATCHES["data_batch_1"], put_batches),
+        changed(put_batches, "cifar-10-batches-py/data_batch_2", BATCHES["data_batch_1"]),
         "data_batch_2 has MD5",
     ),
 }
@@ -356,12 +320,12 @@ class Trap:
 
 
 def test_a_batch_is_not_unpickled_before_its_sum_is_right(tmp_path):
-    overwrite("cifar-10-batches-py/data_batch_1", pickle.dumps(Trap()), put_batches, tmp_path)
+    changed(put_batches, "cifar-10-batches-py/data_batch_1", pickle.dumps(Trap()))(tmp_path)
     with pytest.raises(DataError, match="data_batch_1 has MD5"):
         _ = load("cifar10", root=tmp_path).train
 
 
-# --- no copy at all ------------------------------------------------------------------------------------
+# --- No copy at all. ---
 
 
 @pytest.mark.parametrize("download", [False, True])
@@ -383,7 +347,7 @@ def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
     served = tmp_path / "served"
     served.mkdir()
     put_batches_tar(served)
-    content = (served / "cifar-10-python.tar.gz").read_bytes()
+    content = (served / OFFICIAL).read_bytes()
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -392,15 +356,12 @@ def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + "cifar-10-python.tar.gz"))
+        monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + OFFICIAL))
         monkeypatch.setattr(cifar10, "ARCHIVE", {"size": len(content), "md5": hashlib.md5(content).hexdigest()})
         data = load("cifar10", root=tmp_path / "data")
         assert not data.available() and len(data.train) == 108 and data.available()
         server.shutdown()
-    assert data.source == "cifar-10-python.tar.gz"
-
-
-# --- digits, subsets, statistics -----------------------------------------------------------------------
+    assert data.source == OFFICIAL
 
 
 def test_digits_are_the_real_ones_and_need_nothing(tmp_path):
@@ -445,9 +406,6 @@ def test_mean_and_std_are_those_of_the_training_split():
     assert data.mean.dtype == data.std.dtype == torch.float32
     everything = torch.cat([data.train.images, data.validation.images, data.test.images])
     assert not torch.equal(channel_statistics(everything)[0], data.mean)
-
-
-# --- the real images -----------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not cifar10.is_available(DATA), reason="no copy of CIFAR-10 under data/ (see data/README.md)")

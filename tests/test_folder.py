@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.data import DataError, DataMissing, folder, images, load
+from helpers.data import DataError, DataMissing, folder, load
+from helpers.data.images import read_picture
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
 
 
-def paint(path, colour, shade, size=(40, 36)):
+def paint(path, colour, shade):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, tuple(max(value - shade, 0) for value in colour)).save(path)
+    Image.new("RGB", (40, 36), tuple(max(value - shade, 0) for value in colour)).save(path)
 
 
-def fill(root, per_class, names=COLOURS):
+def fill(root, per_class, names=COLOURS, first=0):
     for name in names:
-        for number in range(per_class):
+        for number in range(first, first + per_class):
             paint(root / name / f"{number}.png", COLOURS[name], number)
 
 
@@ -36,20 +37,18 @@ def test_a_folder_without_splits_is_divided_80_20_stratified(tmp_path, pictures)
     data = reading(pictures, tmp_path)
     assert data.classes == ("blue", "green", "red")
     assert [len(split) for split in (data.train, data.validation, data.test)] == [108, 12, 30]
+    shades = set()
     for split, each in ((data.train, 36), (data.validation, 4), (data.test, 10)):
         assert split.labels.bincount().tolist() == [each] * 3
         assert split.images.shape[1:] == (3, 32, 32)
-    everything = [data.train, data.validation, data.test]
-    shades = [(int(y), int(x.max())) for split in everything for x, y in zip(split.images, split.labels, strict=True)]
-    assert len(set(shades)) == 150, "an image is in two splits, or lost"
+        shades |= set(zip(split.labels.tolist(), split.images.amax(dim=(1, 2, 3)).tolist(), strict=True))
+    assert len(shades) == 150, "an image is in two splits, or lost"
     assert data.source == "folder pictures" and set(data.hashes) >= {"train_images", "split"}
 
 
 def test_given_splits_are_kept(tmp_path, pictures):
     fill(pictures / "train", 20)
-    for name, colour in COLOURS.items():
-        for number in range(5):
-            paint(pictures / "test" / name / f"{number}.png", colour, 100 + number)
+    fill(pictures / "test", 5, first=100)
     data = reading(pictures, tmp_path)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [54, 6, 15]
     assert data.test.images.amax(dim=(1, 2, 3)).unique().tolist() == [146, 147, 148, 149, 150]
@@ -77,7 +76,7 @@ def test_a_camera_rotation_is_applied(pictures):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
     Image.fromarray(lying).save(pictures / "turned.png", exif=exif)
-    upright = images.read_picture(pictures / "turned.png").pixels
+    upright = read_picture(pictures / "turned.png").pixels
     assert (upright[:16] == 255).all() and (upright[16:] == 0).all()
 
 
@@ -86,13 +85,13 @@ def test_pictures_are_decoded_once_until_they_change(tmp_path, pictures, monkeyp
     assert len(reading(pictures, tmp_path).test) == 6
     paint(pictures / "red" / "changing.bmp", (1, 2, 3), 0)
     cache = tmp_path / "cache"
-    before = folder.load_arrays(folder.list_pictures(pictures), cache)
+    before = folder.load_arrays(pictures, cache)
     with monkeypatch.context() as patch:
         patch.setattr(folder, "read_picture", lambda *_: pytest.fail("decoded again"))
-        again = folder.load_arrays(folder.list_pictures(pictures), cache)
+        again = folder.load_arrays(pictures, cache)
     assert all(np.array_equal(before[name], again[name]) for name in before)
     paint(pictures / "red" / "changing.bmp", (123, 45, 67), 0)  # of the same length
-    after = folder.load_arrays(folder.list_pictures(pictures), cache)
+    after = folder.load_arrays(pictures, cache)
     assert not np.array_equal(before["train_images"], after["train_images"])
     fill(pictures, 20)
     assert len(reading(pictures, tmp_path).test) == 12

@@ -28,12 +28,6 @@ def animation(image: Image.Image) -> bytes:
     return encoded(image, "GIF", save_all=True, append_images=[other, other])
 
 
-def see_through(image: Image.Image) -> Image.Image:
-    image = image.convert("RGBA")
-    image.putalpha(255)
-    return image
-
-
 GOOD = (
     ("png", lambda image: encoded(image, "PNG")),
     ("jpg", lambda image: encoded(image, "JPEG")),
@@ -44,7 +38,7 @@ GOOD = (
     ("jpeg", lambda image: encoded(image.convert("CMYK"), "JPEG")),
     ("png", lambda image: encoded(image.convert("L"), "PNG")),
     ("png", lambda image: encoded(image.quantize(32), "PNG")),
-    ("png", lambda image: encoded(see_through(image), "PNG")),
+    ("png", lambda image: encoded(image.convert("RGBA"), "PNG")),
     ("JPG", lambda image: encoded(image, "JPEG", progressive=True)),
     ("bmp", lambda image: encoded(image, "BMP")),
 )
@@ -59,8 +53,7 @@ BAD = (
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """Return a folder of 1,000 files, and the reason expected of each bad one."""
+def mixed(tmp_path_factory):  # a folder of 1,000 files, and the reason expected of each bad one
     root = tmp_path_factory.mktemp("mixed") / "bilder été"
     expected = {}
     for label, name in enumerate(CLASSES):
@@ -86,12 +79,16 @@ def contents(root):
     return {path: hashlib.md5(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
 
 
+def reasons_in(found):
+    return dict(zip(found.left_out["file"], found.left_out["reason"], strict=True))
+
+
 def test_a_thousand_mixed_files_load_and_the_bad_ones_are_named(mixed, tmp_path):
     root, expected = mixed
     before = contents(root)
     assert len(before) == 1000 and len(expected) == 100
     found = scan(list_pictures(root), tmp_path)
-    reasons = dict(zip(found.left_out["file"], found.left_out["reason"], strict=True))
+    reasons = reasons_in(found)
     assert set(reasons) == set(expected)
     for name, reason in expected.items():
         assert re.search(reason, reasons[name], re.IGNORECASE), f"{name}: {reasons[name]}"
@@ -123,21 +120,17 @@ def test_odd_files_are_named_and_never_waited_for(tmp_path):
     with open(os.fsencode(root / "4") + b"/\xff\xfe.png", "wb") as file:
         file.write(encoded(scene(2), "PNG"))
     found = scan(list_pictures(root), tmp_path / "cache")
-    reasons = dict(zip(found.left_out["file"], found.left_out["reason"], strict=True))
-    assert reasons == {
-        "0/gone.png": "a broken link",
-        "1/pipe.png": "no file that can be read",
-        "2/loop.png": "a broken link",
-    }
+    pipe = {"1/pipe.png": "no file that can be read"}
+    assert reasons_in(found) == {"0/gone.png": "a broken link", "2/loop.png": "a broken link"} | pipe
     assert np.bincount(found.labels).tolist() == [5, 5, 5, 6, 6, 5, 5, 5, 5, 5]
     print(*found.names)  # also a name that is no UTF-8 can be printed
 
 
 def test_sixteen_bits_are_scaled_and_not_cut_off():
-    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32)
     eight = (ramp / 257).round()
     for values in (ramp.astype(np.uint16), ramp.astype(np.int32), (ramp / 65535).astype(np.float32)):
-        pixels = read_picture(encoded(Image.fromarray(values), "TIFF"), 64).pixels
+        pixels = read_picture(encoded(Image.fromarray(values), "TIFF")).pixels
         assert np.abs(pixels[..., 0] - eight).max() <= 1
 
 
@@ -218,8 +211,7 @@ def test_options_of_a_folder(tmp_path):
     for number in range(10, 20):
         (root / "7" / f"{number:03d}.png").unlink()
     plain = load(f"folder:{root}", root=tmp_path)
-    even = load(f"folder:{root}?balance=smallest&size=48", root=tmp_path)
-    assert even.train.images.shape[1:] == (3, 48, 48)
+    even = load(f"folder:{root}?balance=smallest", root=tmp_path)
     labels = torch.cat([part.labels for part in (even.train, even.validation, even.test)])
     assert labels.bincount().tolist() == [10] * 10
     random = load(f"folder:{root}?labels=random", root=tmp_path)
