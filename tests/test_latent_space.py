@@ -9,7 +9,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from helpers.data import Split, channel_statistics, load
 from helpers.latent import answers, embed, pictured, pictures, split_latents
 from helpers.latent import store as latent_space
-from helpers.latent.store import picture
 from helpers.models import build
 from helpers.record import Run, load_snapshot, train_run
 from helpers.record import run as run_module
@@ -18,7 +17,6 @@ from helpers.training import Experiment, normalise, predict
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return a run with snapshots of two epochs; everything is kept in a folder of its own."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "runs_folder", lambda: folder / "runs")
@@ -28,7 +26,7 @@ def run(tmp_path_factory):
 
 
 def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
-    made = picture(run, "flatten", 2, iterations=300)
+    made = pictures(run, "flatten", [2], iterations=300)[0]
     data = load("digits")
     split = pictured(run)
     captured = []
@@ -48,12 +46,12 @@ def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
 
 
 def test_it_is_made_once(run, monkeypatch):
-    first = picture(run, "flatten", 2, iterations=300)
+    first = pictures(run, "flatten", [2], iterations=300)[0]
     monkeypatch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
-    again = picture(run, "flatten", 2, iterations=300)
+    again = pictures(run, "flatten", [2], iterations=300)[0]
     assert np.array_equal(first.coordinates, again.coordinates) and first.about == again.about
     with pytest.raises(BaseException, match="computed again"):
-        picture(run, "flatten", 2, iterations=301)
+        pictures(run, "flatten", [2], iterations=301)
 
 
 def test_a_later_stage_starts_from_the_earlier_one_and_is_turned_to_it(run, monkeypatch):
@@ -88,16 +86,15 @@ def test_answers_are_those_of_the_network_at_that_time(run):
 
 def test_what_is_missing_is_said(run):
     with pytest.raises(FileNotFoundError, match="move the run's record away"):
-        picture(run, "flatten", 7)
+        pictures(run, "flatten", [7])
     with pytest.raises(ValueError, match="flatten"):
-        picture(run, "flaten", 2)
+        pictures(run, "flaten", [2])
     with pytest.raises(ValueError, match="perplexity=90"):
-        picture(run, "flatten", 2, perplexity=90)
+        pictures(run, "flatten", [2], perplexity=90)
 
 
 @pytest.fixture(scope="module")
 def setting():
-    """Return R4's net, a split of 23 random pictures, and their statistics."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (23, 3, 32, 32), dtype=torch.uint8)
     split = Split(images, torch.arange(23) % 10, torch.arange(23))
@@ -107,12 +104,8 @@ def setting():
 def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
     model, split, mean, std = setting
     found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=5)
-    assert list(found) == ["pool2", "fc2", "logits"]
-    assert {name: (a.shape, a.dtype) for name, a in found.items()} == {
-        "pool2": ((23, 576), np.float32),
-        "fc2": ((23, 84), np.float32),
-        "logits": ((23, 10), np.float32),
-    }
+    assert {name: a.shape for name, a in found.items()} == {"pool2": (23, 576), "fc2": (23, 84), "logits": (23, 10)}
+    assert all(a.dtype == np.float32 for a in found.values())
     # Channels first, then rows, then columns, whatever the order in memory is.
     x = (split.images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
     plain = build("r4").double().eval()

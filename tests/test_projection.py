@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from taught import taught
 
-from helpers.latent import principal, quality
-from helpers.latent.quality import (
+from helpers.latent.tsne import (
+    _sample,
     accuracy,
     align,
     class_recall,
@@ -19,6 +19,8 @@ from helpers.latent.quality import (
     intermixing,
     kl_divergence,
     neighbours,
+    principal,
+    quality,
     recall,
     trustworthiness,
 )
@@ -62,7 +64,7 @@ def test_a_sample_estimates_the_whole(random):
     X = random.normal(size=(3000, 3))
     Y = X[:, :2] + random.normal(0, 0.1, (3000, 2))
     assert recall(X, Y, sample=1000) == pytest.approx(recall(X, Y, sample=3000), abs=0.02)
-    assert recall(X, Y, sample=1000, seed=1) == recall(X, Y, sample=1000, seed=1) != recall(X, Y, sample=1000)
+    assert recall(X, Y, sample=1000) == recall(X, Y, sample=1000)
 
 
 def test_class_means_keep_their_neighbours_or_not(random):
@@ -79,9 +81,8 @@ def test_class_means_keep_their_neighbours_or_not(random):
 
 def test_trustworthiness_is_scikit_learns_and_one_for_the_same_points(random):
     X, Y = random.normal(size=(80, 4)), random.normal(size=(80, 2))
-    assert trustworthiness(X, Y, 5) == pytest.approx(sklearn_trustworthiness(X, Y, n_neighbors=5))
+    assert trustworthiness(X, Y) == pytest.approx(sklearn_trustworthiness(X, Y, n_neighbors=10))
     assert trustworthiness(X, X) == 1
-    assert trustworthiness(X, Y, 5, sample=60) == trustworthiness(X, Y, 5, sample=60)
 
 
 def test_the_divergence_is_that_of_the_definition_and_openTSNEs_own():
@@ -109,17 +110,17 @@ def test_the_classifier_and_the_clusters_find_what_is_there_and_nothing_else(blo
 
 def test_all_figures_at_once(blobs, random):
     X, Y, labels = blobs
-    found = quality.quality(X, Y, labels)
+    found = quality(X, Y, labels)
     compare = {"recall", "class_recall", "distance_correlation", "trustworthiness"}
     assert set(found) == compare | {"accuracy", "original_accuracy", "silhouette", "adjusted_rand", "groups"}
     assert found["recall"] == recall(X, Y) and found["groups"] == 4
     assert found["accuracy"] == found["original_accuracy"] == found["adjusted_rand"] == 1
-    assert quality.quality(X, Y, random.permutation(labels))["adjusted_rand"] == pytest.approx(0, abs=0.03)
+    assert quality(X, Y, random.permutation(labels))["adjusted_rand"] == pytest.approx(0, abs=0.03)
     pairs = np.triu_indices(240, 1)
     by_hand = [np.sqrt(((Z[pairs[0]] - Z[pairs[1]]) ** 2).sum(1)) for Z in (X, Y)]
     assert found["distance_correlation"] == pytest.approx(spearmanr(*by_hand).statistic)
     assert all(type(value) in (float, int) for value in found.values())
-    worse = quality.quality(X, Y[::-1] + random.normal(0, 30, Y.shape), labels)
+    worse = quality(X, Y[::-1] + random.normal(0, 30, Y.shape), labels)
     assert all(worse[name] < found[name] for name in compare - {"class_recall"})
 
 
@@ -150,5 +151,5 @@ def test_alignment_undoes_what_t_sne_leaves_free(random):
 
 
 def test_samples_are_in_order_and_without_repetition():
-    chosen = quality._sample(100, 30, 0)
-    assert len(set(chosen)) == 30 and (np.diff(chosen) > 0).all() and list(quality._sample(3, 30, 0)) == [0, 1, 2]
+    chosen = _sample(100, 30)
+    assert len(set(chosen)) == 30 and (np.diff(chosen) > 0).all() and list(_sample(3, 30)) == [0, 1, 2]
