@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.utils.class_weight import compute_sample_weight
 
 from helpers.data import DataError, class_weights, grouped_split, list_pictures, load, scan, stratified_split
-from helpers.data.folder import duplicate_groups, load_arrays
+from helpers.data.folder import duplicate_groups
 from helpers.data.images import balanced, read_picture
 
 COPIES = {
@@ -153,6 +153,6 @@ def test_from_given_splits_what_the_test_set_holds_is_taken_out_of_training(tmp_
             for seed in seeds:
                 poor = encoded(scene(100 * label + seed), "JPEG", quality=95 if split == "train" else 40)
                 (root / split / name / f"{seed}.jpg").write_bytes(poor)
-    arrays = load_arrays(root, tmp_path / "cache")
-    assert np.bincount(arrays["train_labels"]).tolist() == [15, 15]
-    assert np.bincount(arrays["test_labels"]).tolist() == [10, 10]
+    data = load(f"folder:{root}", root=tmp_path)
+    splits = (data.train, data.validation, data.test)
+    assert [split.labels.bincount().tolist() for split in splits] == [[13, 14], [2, 1], [10, 10]]

@@ -100,8 +100,7 @@ TSNECUDA = (
 
 
 def stand_in(monkeypatch, name: str, parameters: str, fails: Exception | None = None) -> dict:
-    """Put a module with a class TSNE, which takes ``parameters``, in the place of ``name``; return what it is given."""
-    notes: dict = {}
+    notes: dict = {}  # what the class is given
 
     class TSNE:
         def __init__(self, **given):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.files import atomic_write
 from helpers.latent import explorer_page
 from helpers.style import class_colours
 
@@ -20,14 +19,12 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 def written(path, *content, **more):
-    """Return ``path``, at which the page now stands."""
-    atomic_write(path, explorer_page(*content, **more))
+    path.write_text(explorer_page(*content, **more), encoding="utf-8")
     return path
 
 
 @pytest.fixture
 def points():
-    """Return two stages of 300 points, labels, predictions (a few wrong) and images, one grey value each."""
     random = np.random.default_rng(0)
     labels = np.arange(300) % 3
     end = np.array([[0, 0], [9, 0], [0, 9]])[labels] + random.normal(0, 0.7, (300, 2))
@@ -85,7 +82,7 @@ def test_the_file_is_small_without_images(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(45_000) % 10
     stages = {name: random.normal(size=(45_000, 2)) for name in ("beginning", "middle", "end")}
-    path = written(tmp_path / "new" / "page.html", stages, labels, [str(i) for i in range(10)], predictions=labels)
+    path = written(tmp_path / "page.html", stages, labels, [str(i) for i in range(10)], predictions=labels)
     assert path.stat().st_size < 1_000_000
 
 
@@ -126,20 +123,13 @@ addEventListener("load", () => {
 """
 
 
-def browse(path, body: str, *options: str) -> dict:
+def browse(path, body: str) -> dict:
     """Return what ``body``, run in the page, noted in ``notes``."""
     page = path.read_text().replace("</body>", PROBE.replace("PROBE_BODY", body))
     probe = path.with_name("probe.html")
     probe.write_text(page)
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1000,800",
-    ]
-    command += [f"--user-data-dir={path.parent / 'profile'}", "--force-prefers-reduced-motion", *options]
+    command = f"{BROWSER} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=1000,800".split()
+    command += [f"--user-data-dir={path.parent / 'profile'}", "--force-prefers-reduced-motion"]
     done = subprocess.run([*command, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=300)
     found = re.search(r'<pre id="notes">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:] + done.stdout[-2000:]

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
-from sklearn.neighbors import KNeighborsClassifier
 
 from helpers.data import Split, channel_statistics, load
-from helpers.latent import answers, embed, pictured, pictures, split_latents
+from helpers.latent import answers, embed, pictured, pictures, recall, split_latents
 from helpers.latent import store as latent_space
 from helpers.models import build
 from helpers.record import Run, load_snapshot, train_run
@@ -26,21 +25,12 @@ def run(tmp_path_factory):
 
 
 def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
-    made = pictures(run, "flatten", [2], iterations=300)[0]
-    data = load("digits")
-    split = pictured(run)
-    captured = []
-    network = load_snapshot(run, 2)
-    network.flatten.register_forward_hook(lambda module, inputs, output: captured.append(output))
-    with torch.no_grad():
-        network(normalise(split.images, data.mean, data.std))
-    X, labels = captured[0].numpy(), split.labels.numpy()
+    (made,) = pictures(run, "flatten", [2], iterations=300)
+    data, split = load("digits"), pictured(run)
+    X = split_latents(load_snapshot(run, 2), split, data.mean, data.std, "flatten")["flatten"]
     assert made.coordinates.shape == (200, 2) and len(split) == 200
-    # The nearest neighbours of the picture are those of the latents far more often than by chance, 0.05.
-    near = KNeighborsClassifier(10).fit(X, labels).kneighbors(return_distance=False)
-    shown = KNeighborsClassifier(10).fit(made.coordinates, labels).kneighbors(return_distance=False)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, shown, strict=True)])
-    assert made.quality["recall"] == pytest.approx(recall, abs=0.01) and recall > 0.3
+    assert made.quality["recall"] == pytest.approx(recall(X, made.coordinates), abs=0.01)
+    assert made.quality["recall"] > 0.3  # by chance it would be 0.05
     assert made.about["run"] == run.content["key"] and made.about["backend"] == "opentsne"
     assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
 
@@ -56,12 +46,8 @@ def test_it_is_made_once(run, monkeypatch):
 
 def test_a_later_stage_starts_from_the_earlier_one_and_is_turned_to_it(run, monkeypatch):
     starts = []
-
-    def watched(X, **choices):
-        starts.append(choices.get("initialization"))
-        return embed(X, **choices)
-
-    monkeypatch.setattr(latent_space, "embed", watched)
+    note = starts.append
+    monkeypatch.setattr(latent_space, "embed", lambda X, **given: note(given["initialization"]) or embed(X, **given))
     early, late = pictures(run, "fc2_leaky_relu", (1, 2), points=150, iterations=300)
     assert starts[0] is None and np.allclose(starts[1], early.coordinates)
     assert late.about["after"] == 1 and len(late.coordinates) == 150
@@ -103,7 +89,10 @@ def setting():
 
 def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
     model, split, mean, std = setting
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=5)
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert {name: a.shape for name, a in found.items()} == {"pool2": (23, 576), "fc2": (23, 84), "logits": (23, 10)}
     assert all(a.dtype == np.float32 for a in found.values())
     # Channels first, then rows, then columns, whatever the order in memory is.
@@ -120,12 +109,9 @@ def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
     assert np.allclose(found["logits"], predict(model, split, mean, std).numpy(), atol=1e-4)
 
 
-def test_the_batch_size_changes_nothing_and_the_net_stays_as_it_was(setting):
+def test_the_batch_size_changes_nothing(setting):
     model, split, mean, std = setting
-    model.train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     one, all_at_once = (split_latents(model, split, mean, std, "fc1", batch_size=n)["fc1"] for n in (1, 100))
     assert np.allclose(one, all_at_once, atol=1e-5)
-    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="no layer 'fc9'; its layers are: conv1"):
         split_latents(model, split, mean, std, "fc9")
