@@ -7,7 +7,7 @@ import http.server
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,9 +21,6 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers /<behaviour>; ``log`` keeps (behaviour, Range header) of each request."""
-
-    log: list[tuple[str, str | None]] = []
-    release = threading.Event()
 
     def do_GET(self) -> None:
         behaviour, wanted = self.path.strip("/"), self.headers.get("Range")
@@ -62,20 +59,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.wfile.write(body[:100_000] if behaviour == "truncate" else body)
 
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output quiet."""
-
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server():
     Handler.log, Handler.release = [], threading.Event()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+        threading.Thread(target=running.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{running.server_port}/"
         Handler.release.set()
         running.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -155,10 +147,7 @@ def test_when_all_fail_the_error_says_what_each_did(server, target):
 
 
 def test_a_full_disk_is_not_blamed_on_the_mirrors(server, target, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(cifar10, "_append", full)
+    monkeypatch.setattr(cifar10, "_append", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match=r"^\[Errno 28\] No space left"):
         get(server, target, "good", "good")
 

@@ -1,7 +1,8 @@
 """t-SNE: the same meaning in every library, and pictures that come out the same again."""
 
 import sys
-from types import ModuleType
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -99,27 +100,14 @@ TSNECUDA = (
 )
 
 
-def stand_in(monkeypatch, name: str, parameters: str, fails: Exception | None = None) -> dict:
-    notes: dict = {}  # what the class is given
-
-    class TSNE:
-        def __init__(self, **given):
-            if fails:
-                raise fails
-            if unknown := set(given) - set(parameters.split()):
-                raise TypeError(f"unexpected {unknown}")
-            notes.update(given)
-
-        def fit_transform(self, X, *start):
-            notes.update(start=start)
-            self.kl_divergence_ = 1.5
-            return np.asarray(X)[:, :2]
-
-    module = ModuleType(name)
-    module.TSNE = TSNE
-    monkeypatch.setitem(sys.modules, name, module)
+def stand_in(monkeypatch, name: str, **behaviour) -> Mock:
+    """Return a class TSNE that takes the place of that in module ``name`` and notes how it is called."""
+    TSNE = Mock(**behaviour)
+    TSNE.return_value.fit_transform.side_effect = lambda X, *start: X[:, :2]
+    TSNE.return_value.kl_divergence_ = 1.5
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TSNE=TSNE))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    return notes
+    return TSNE
 
 
 @pytest.fixture
@@ -128,28 +116,29 @@ def X():
 
 
 def test_tsnecuda_is_taken_first_and_gets_enough_neighbours_our_rate_and_the_start_with_the_seed(monkeypatch, X):
-    notes = stand_in(monkeypatch, "tsnecuda", TSNECUDA)
+    TSNE = stand_in(monkeypatch, "tsnecuda")
     made = embed(X, perplexity=20, iterations=1000, seed=3)
+    notes = TSNE.call_args.kwargs
+    assert set(notes) <= set(TSNECUDA.split()) - {"random_seed"}  # that it ignores
     assert made.about["backend"] == "tsnecuda" and not made.about["repeatable"] and made.about["kl"] is None
     assert notes["num_neighbors"] >= 60
     assert notes["learning_rate"] == 6000 / 12 and notes["early_exaggeration"] == 12 and notes["perplexity"] == 20
     assert (notes["force_magnify_iters"], notes["n_iter"]) == (250, 1000)
-    assert "random_seed" not in notes
-    (start,) = notes["start"]
+    start = TSNE.return_value.fit_transform.call_args.args[1]
     assert start.dtype == np.float32 and np.array_equal(start, tsne._start(X, None, 3).astype(np.float32))
 
 
 def test_scikit_learn_gets_a_quarter_of_the_rate_and_our_early_iterations(monkeypatch, X):
-    names = "perplexity early_exaggeration learning_rate max_iter n_iter_without_progress min_grad_norm"
-    notes = stand_in(monkeypatch, "sklearn.manifold", f"{names} init random_state n_jobs")
+    TSNE = stand_in(monkeypatch, "sklearn.manifold")
     made = embed(X, "sklearn", iterations=300, seed=4, initialization=X[:, 2:4])
+    notes = TSNE.call_args.kwargs
     assert notes["learning_rate"] == 125 and notes["max_iter"] == 300 and notes["random_state"] == 4
     parameters = made.about["parameters"]
     assert parameters["early"] == 100 and parameters["initialization"] == "positions"
 
 
 def test_without_a_gpu_auto_takes_opentsne(monkeypatch, digits):
-    stand_in(monkeypatch, "tsnecuda", TSNECUDA)
+    stand_in(monkeypatch, "tsnecuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert embed(digits[0], **FAST).about["backend"] == "opentsne"
     assert available_backends() == {"tsnecuda": "torch sees no CUDA GPU", "opentsne": None, "sklearn": None}
@@ -157,7 +146,7 @@ def test_without_a_gpu_auto_takes_opentsne(monkeypatch, digits):
 
 def test_a_broken_tsnecuda_is_found_by_its_constructor(monkeypatch, X):
     broken = OSError("libcudart.so.10.2: cannot open shared object file: No such file or directory\nmore")
-    stand_in(monkeypatch, "tsnecuda", TSNECUDA, fails=broken)
+    stand_in(monkeypatch, "tsnecuda", side_effect=broken)
     assert available_backends()["tsnecuda"] == str(broken).splitlines()[0]
     with pytest.raises(ValueError, match="tsnecuda cannot be used here: libcudart"):
         embed(X, "tsnecuda")

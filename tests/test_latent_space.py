@@ -79,39 +79,26 @@ def test_what_is_missing_is_said(run):
         pictures(run, "flatten", [2], perplexity=90)
 
 
-@pytest.fixture(scope="module")
-def setting():
+def test_latents_are_those_of_a_plain_forward_pass_in_order_whatever_the_batch_size():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (23, 3, 32, 32), dtype=torch.uint8)
-    split = Split(images, torch.arange(23) % 10, torch.arange(23))
-    return build("r4").to(memory_format=torch.channels_last), split, *channel_statistics(images)
-
-
-def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
-    model, split, mean, std = setting
-    model.train()
+    split, (mean, std) = Split(images, torch.arange(23) % 10, torch.arange(23)), channel_statistics(images)
+    model = build("r4").to(memory_format=torch.channels_last).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=5)
-    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert {name: a.shape for name, a in found.items()} == {"pool2": (23, 576), "fc2": (23, 84), "logits": (23, 10)}
-    assert all(a.dtype == np.float32 for a in found.values())
     # Channels first, then rows, then columns, whatever the order in memory is.
-    x = (split.images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
-    plain = build("r4").double().eval()
+    x = (images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
+    plain, expected = build("r4").double().eval(), {}
     plain.load_state_dict(model.state_dict())
-    expected = {}
     with torch.no_grad():
         for name, layer in plain.named_children():
             x = layer(x)
             expected[name] = x.flatten(1).numpy()
-    for name, rows in found.items():
-        assert np.allclose(rows, expected[name], atol=1e-4), name
+    for batch_size in (1, 5, 100):
+        found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=batch_size)
+        assert {name: a.shape for name, a in found.items()} == {"pool2": (23, 576), "fc2": (23, 84), "logits": (23, 10)}
+        for name, rows in found.items():
+            assert rows.dtype == np.float32 and np.allclose(rows, expected[name], atol=1e-4), name
     assert np.allclose(found["logits"], predict(model, split, mean, std).numpy(), atol=1e-4)
-
-
-def test_the_batch_size_changes_nothing(setting):
-    model, split, mean, std = setting
-    one, all_at_once = (split_latents(model, split, mean, std, "fc1", batch_size=n)["fc1"] for n in (1, 100))
-    assert np.allclose(one, all_at_once, atol=1e-5)
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="no layer 'fc9'; its layers are: conv1"):
         split_latents(model, split, mean, std, "fc9")

@@ -136,8 +136,7 @@ def test_the_classes_that_mix_are_named(random):
 
 def test_alignment_undoes_what_t_sne_leaves_free(random):
     reference = random.normal(size=(50, 2)) * [3, 1]
-    angle = 2.0
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = np.array([[np.cos(2), -np.sin(2)], [np.sin(2), np.cos(2)]])
     moved = (reference * [1, -1]) @ turn + [30, -7]  # mirrored, turned, shifted
     assert np.allclose(align(moved, reference), reference)
     larger = align(5 * moved, reference)
