@@ -24,6 +24,8 @@ from helpers.latent.tsne import (
     trustworthiness,
 )
 
+BY_HAND = taught("12", "nearest", "neighbour_recall")  # from all distances, as the notebook shows it
+
 
 @pytest.fixture
 def random():
@@ -36,18 +38,11 @@ def blobs():
     return X, principal(X, 2), labels
 
 
-def nearest_by_hand(X: np.ndarray, k: int) -> list[set[int]]:
-    distances = ((X[:, None] - X[None]) ** 2).sum(2)
-    np.fill_diagonal(distances, np.inf)
-    return [set(np.argsort(row, kind="stable")[:k]) for row in distances]
-
-
 def test_neighbours_and_recall_are_those_by_hand(random):
     X, Y = random.normal(size=(60, 5)), random.normal(size=(60, 2))
-    first, second = nearest_by_hand(X, 7), nearest_by_hand(Y, 7)
-    assert [set(row) for row in neighbours(X, np.array([3, 40]), 7)] == [first[3], first[40]]
-    assert recall(X, Y, 7) == pytest.approx(np.mean([len(a & b) / 7 for a, b in zip(first, second, strict=True)]))
-    assert recall(X, Y, 7) == pytest.approx(taught("12", "nearest", "neighbour_recall").neighbour_recall(X, Y, 7))
+    nearest = BY_HAND.nearest(X, 7)
+    assert [set(row) for row in neighbours(X, np.array([3, 40]), 7)] == [set(nearest[3]), set(nearest[40])]
+    assert recall(X, Y, 7) == pytest.approx(BY_HAND.neighbour_recall(X, Y, 7))
     assert recall(X, 3 * X, 7) == 1
     assert 0.02 < recall(random.normal(size=(2000, 3)), random.normal(size=(2000, 2)), 100, sample=300) < 0.08
 
@@ -71,8 +66,7 @@ def test_class_means_keep_their_neighbours_or_not(random):
     X, scatter = places[labels], random.normal(0, 1e-3, (80, 2))
     assert class_recall(X, X + scatter, labels) == 1
     order = np.array([5, 2, 8, 0, 6, 1, 9, 3, 7, 4])
-    first, second = nearest_by_hand(places, 4), nearest_by_hand(places[order], 4)
-    expected = np.mean([len(a & b) / 4 for a, b in zip(first, second, strict=True)])
+    expected = BY_HAND.neighbour_recall(places, places[order], 4)
     assert class_recall(X, places[order][labels], labels) == pytest.approx(expected) and expected < 0.9
     assert class_recall(X[:16], X[:16], labels[:16]) == 1  # two classes have no choice
 
@@ -129,9 +123,8 @@ def test_the_classes_that_mix_are_named(random):
     pairs = intermixing(Y, labels, ("cat", "dog", "ship"))
     assert [pair[:2] for pair in pairs[:1]] == [("cat", "dog")] and len(pairs) == 3
     assert 0.3 < pairs[0][2] < 0.5 and pairs[1][2] == pairs[2][2] == 0
-    near = nearest_by_hand(Y, 10)
-    shares = [np.mean(labels[list(near[i])] == 1 - labels[i]) for i in range(200)]  # classes of the same size
-    assert pairs[0][2] == pytest.approx(np.mean(shares))
+    near = labels[BY_HAND.nearest(Y, 10)[:200]]  # of the first two classes, which are of the same size
+    assert pairs[0][2] == pytest.approx(np.mean(near == 1 - labels[:200, None]))
 
 
 def test_alignment_undoes_what_t_sne_leaves_free(random):
