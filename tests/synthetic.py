@@ -36,26 +36,14 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         {"layer": "fc", "type": "Linear", "output_shape": [10], "parameters": 81_406, "multiply_adds": 81_396},
     ]
     experiment = Experiment(model=model, epochs=epochs, seed=seed, flagship=True, augmentation="crop:4 hflip:0.5")
-    history = {
-        "epoch": number.tolist(),
-        "lr": [1e-3] * epochs,
-        "train_loss": (2 - 2 * train).tolist(),
-        "train_accuracy": train.tolist(),
-        "validation_loss": (2 - 2 * validation).tolist(),
-        "validation_accuracy": validation.tolist(),
-        "seconds": [22.0] * epochs,
-    }
-    provenance = {
-        "device": "cpu",
-        "device_name": "Some & Other_Processor",
-        "cores": 2,
-        "threads": 1,
-        "data_source": "archives",
-        "data_hashes": {"train_images": "ab" * 32, "split": "cd" * 32},
-        "versions": {"python": "3.11.2", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"},
-        "commit": "0123456789abcdef",
-        "date": "2026-11-20",
-    }
+    history = {"epoch": number.tolist(), "lr": [1e-3] * epochs}
+    for split, shares in (("train", train), ("validation", validation)):
+        history |= {f"{split}_loss": (2 - 2 * shares).tolist(), f"{split}_accuracy": shares.tolist()}
+    history["seconds"] = [22.0] * epochs
+    provenance = {"device": "cpu", "device_name": "Some & Other_Processor", "cores": 2, "threads": 1}
+    provenance |= {"data_source": "archives", "data_hashes": {"train_images": "ab" * 32, "split": "cd" * 32}}
+    provenance["versions"] = {"python": "3.11.2", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
+    provenance |= {"commit": "0123456789abcdef", "date": "2026-11-20"}
     loss = np.interp(steps / 20, [0, *number], [2.3, *history["train_loss"]]) + rng.normal(0, 0.05, len(steps))
     content = {
         "experiment": experiment.choices(),

@@ -7,9 +7,11 @@ import pickle
 import re
 import tarfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from scenes import encoded
 from sklearn.datasets import load_digits
 
 from helpers.data import DataError, DataMissing, channel_statistics, cifar10, load, split_hash, stratified_split, subset
-from helpers.data.images import cached_arrays, canonical_order
+from helpers.data.images import cached_arrays
 from helpers.settings import DATA
 
 COUNTS = {"train": 120, "test": 30}
@@ -27,8 +29,7 @@ CIFAR10_SPLIT = "613b5b3489db7db8534e9012d470f8b6cd2dfe87b1f39c3d99017e4febccd98
 DIGITS_SPLIT = "98cd3e59f9ee82db5517a182baa800832059bec1c122783713c8741a71eec14b"
 
 
-def make(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return random images (N, 32, 32, 3) and labels (N,), in the order that a copy might have them."""
+def make(split: str) -> tuple[np.ndarray, np.ndarray]:  # random images and labels, in the order of some copy
     rng = np.random.default_rng(len(split))
     images = rng.integers(0, 256, (COUNTS[split], 32, 32, 3), dtype=np.uint8)
     images[:, 0, :30] = 7  # so that the order is decided late in the row, and by more than one byte
@@ -48,66 +49,55 @@ def batch_pickle(images: np.ndarray, labels: np.ndarray) -> bytes:
     return old
 
 
-def batch_files() -> dict[str, bytes]:
-    images, labels = ORIGINAL["train"]
-    files = {f"data_batch_{part + 1}": batch_pickle(images[part::5], labels[part::5]) for part in range(5)}
-    return files | {"test_batch": batch_pickle(*ORIGINAL["test"])}
-
-
-def image_files() -> dict[str, bytes]:
-    files = {}
-    for split, (images, labels) in ORIGINAL.items():
-        for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
-            files[f"{split}/{cifar10.CLASSES[label]}/{number}.png"] = encoded(Image.fromarray(pixels), "PNG")
-    return files
-
-
-BATCHES, IMAGES = batch_files(), image_files()
-
-
 def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> tuple:
     info = tarfile.TarInfo(name)
     info.size, info.type, info.linkname = len(content), kind, link
     return info, content
 
 
-def write_tar(path: Path, entries: list[tuple]) -> None:
-    with tarfile.open(path, "w:gz") as tar:
+def tar_of(entries: list[tuple]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for info, content in entries:
             tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
-def put_batches(root: Path) -> None:
-    (root / "cifar-10-batches-py").mkdir()
-    for name, content in BATCHES.items():
-        (root / "cifar-10-batches-py" / name).write_bytes(content)
+# Copies, as the content of each file by its name.
+BATCHES = {f"data_batch_{i + 1}": batch_pickle(*(part[i::5] for part in ORIGINAL["train"])) for i in range(5)}
+BATCHES["test_batch"] = batch_pickle(*ORIGINAL["test"])
+OFFICIAL = {f"cifar-10-batches-py/{name}": content for name, content in BATCHES.items()}
+IMAGES = {
+    f"{split}/{cifar10.CLASSES[label]}/{number}.png": encoded(Image.fromarray(pixels), "PNG")
+    for split, pairs in ORIGINAL.items()
+    for number, (pixels, label) in enumerate(zip(*pairs, strict=True))
+}
+FOLDER = {f"cifar10/{name}": content for name, content in IMAGES.items()}
+FIRST = next(iter(FOLDER))
 
 
-def put_batches_tar(root: Path) -> None:
-    named = {f"cifar-10-batches-py/{name}": content for name, content in BATCHES.items()}
-    write_tar(root / "cifar-10-python.tar.gz", [entry(*item) for item in named.items()])
+def in_tar(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {"cifar-10-python.tar.gz": tar_of([entry(*item) for item in files.items()])}
 
 
-def put_folder(root: Path) -> None:
-    for name, content in IMAGES.items():
-        path = root / "cifar10" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+def in_archives(*extra: tuple, prefix: str = "") -> dict[str, bytes]:
+    entries = [entry(prefix + name, content) for name, content in sorted(IMAGES.items(), key=lambda item: item[1])]
+    return {f"cifar10-{i}.tar.gz": tar_of(entries[i::3] + [*extra] * (i == 1)) for i in range(3)}
 
 
-def put_archives(root: Path, prefix: str = "", extra: tuple = ()) -> None:
-    entries = [entry(prefix + name, content) for name, content in sorted(IMAGES.items(), key=lambda x: x[1])]
-    for part in range(3):
-        write_tar(root / f"cifar10-{part}.tar.gz", entries[part::3] + [*extra] * (part == 1))
+def put(root: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
 
 
-CONTAINERS = {
-    "batches": put_batches,
-    "batches in a tar": put_batches_tar,
-    "folder": put_folder,
-    "archives": put_archives,
-    "archives of cifar10/": partial(put_archives, prefix="cifar10/"),
-    "archives of ./": partial(put_archives, prefix="./"),
+COPIES = {
+    "batches": OFFICIAL,
+    "batches in a tar": in_tar(OFFICIAL),
+    "folder": FOLDER,
+    "archives": in_archives(),
+    "archives of cifar10/": in_archives(prefix="cifar10/"),
+    "archives of ./": in_archives(prefix="./"),
 }
 
 
@@ -128,7 +118,6 @@ SUMS = [[name, hashlib.md5(content).hexdigest()] for name, content in BATCHES.it
 
 @pytest.fixture(autouse=True)
 def small_cifar10(monkeypatch):
-    """Let the 150 images above be CIFAR-10, and let nothing reach the network."""
     monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
     monkeypatch.setattr(cifar10, "SHA256", SHA256)
     monkeypatch.setattr(cifar10, "BATCHES", {"train": SUMS[:5], "test": SUMS[5:]})
@@ -140,12 +129,9 @@ def snapshot(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-# --- every copy is the same data -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, container):
-    CONTAINERS[container](tmp_path)
+@pytest.mark.parametrize("copy", COPIES)
+def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, copy):
+    put(tmp_path, COPIES[copy])
     before = snapshot(tmp_path)
     data = load("cifar10", root=tmp_path)
     assert data.available() and data.classes == cifar10.CLASSES
@@ -164,13 +150,8 @@ def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, container):
     assert snapshot(tmp_path) == before, "somebody's files were touched"
 
 
-def test_canonical_order_is_by_label_then_bytes():
-    images = np.array([[9, 0, 0], [0, 255, 1], [0, 255, 0], [200, 0, 0]], np.uint8).reshape(4, 1, 1, 3)
-    assert canonical_order(images, np.array([1, 1, 1, 0], np.uint8)).tolist() == [3, 2, 1, 0]
-
-
 def test_hidden_files_and_a_readme_do_no_harm(tmp_path):
-    put_archives(tmp_path, extra=(entry("README.md", b"hello"), entry("train/cat/._1.png", b"from a Mac")))
+    put(tmp_path, in_archives(entry("README.md", b"hello"), entry("train/cat/._1.png", b"from a Mac")))
     assert len(load("cifar10", root=tmp_path).train) == 108
 
 
@@ -179,165 +160,99 @@ def test_the_split_of_the_real_labels_is_known_without_the_images():
     assert split_hash(train, validation) == CIFAR10_SPLIT
 
 
-# --- the cache -----------------------------------------------------------------------------------------
-
-
 def test_images_are_decoded_once(tmp_path, monkeypatch):
-    put_folder(tmp_path)
+    put(tmp_path, FOLDER)
     first = cifar10.load_arrays(tmp_path)
     monkeypatch.setattr(cifar10, "_decode", lambda *_: pytest.fail("decoded again"))
     again = cifar10.load_arrays(tmp_path)
     assert again.keys() == first.keys() and all(np.array_equal(first[name], again[name]) for name in first)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="images at train"):  # those of other hashes are no longer CIFAR-10
+        cifar10.load_arrays(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["one bit", "half", "empty", "text"])
 def test_a_damaged_cache_is_built_again(tmp_path, damage):
-    put_folder(tmp_path)
+    put(tmp_path, FOLDER)
     first = cifar10.load_arrays(tmp_path)
     cache = tmp_path / "cache" / "cifar10.npz"
     content = bytearray(cache.read_bytes())
     content[len(content) // 2] ^= 1
-    half = content[: len(content) // 2]
-    cache.write_bytes({"one bit": content, "half": half, "empty": b"", "text": b"hello"}[damage])
+    cache.write_bytes({"one bit": content, "half": two_thirds(content), "empty": b"", "text": b"hello"}[damage])
     with pytest.warns(UserWarning, match="damaged"):
         again = cifar10.load_arrays(tmp_path)
     assert all(np.array_equal(first[name], again[name]) for name in first)
     cifar10.load_arrays(tmp_path, download=False)
 
 
-def test_a_cache_of_other_images_is_not_used(tmp_path, monkeypatch):
-    put_folder(tmp_path)
-    cifar10.load_arrays(tmp_path)
-    monkeypatch.setattr(cifar10, "SHA256", SHA256 | {"test_labels": "0" * 64})
-    with pytest.raises(DataError, match="test labels"):
-        cifar10.load_arrays(tmp_path)
-
-
 def test_without_a_place_for_the_cache_the_data_still_come(tmp_path):
-    put_folder(tmp_path)
+    put(tmp_path, FOLDER)
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="nothing is cached"):
         assert len(cifar10.load_arrays(tmp_path)["train_labels"]) == 120
 
 
 def test_several_at_once_build_once(tmp_path):
-    built = []
-
-    def build():
-        built.append(1)
-        threading.Event().wait(0.1)
-        return {"x": np.arange(3)}
-
+    build = Mock(side_effect=lambda: time.sleep(0.1) or {"x": np.arange(3)})
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: cached_arrays(tmp_path / "c.npz", "k", build)["x"].sum(), range(4)))
-    assert found == [3] * 4 and len(built) == 1
+    assert found == [3] * 4 and build.call_count == 1
 
 
-# --- a bad copy is refused, whole ----------------------------------------------------------------------
+# --- A bad copy is refused, whole. ---
 
 
-def without(name: str, put, root: Path) -> None:
-    put(root)
-    path = root / name
-    path.rename(root / "elsewhere")
+def changed(files: dict[str, bytes], name: str, content: bytes | None = None) -> dict[str, bytes]:
+    """Return ``files`` without those at ``name``, or with other content there."""
+    rest = {path: own for path, own in files.items() if not path.startswith(name)}
+    return rest if content is None else rest | {name: content}
 
 
-def empty_folder(root: Path) -> None:
-    (root / "cifar10").mkdir()
+def two_thirds(content: bytes) -> bytes:
+    return content[: len(content) * 2 // 3]
 
 
-def truncated(name: str, put, root: Path) -> None:
-    put(root)
-    path = root / name
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def overwrite(name: str, content: bytes, put, root: Path) -> None:
-    put(root)
-    (root / name).write_bytes(content)
-
-
-def swapped_pixel(root: Path) -> None:
-    pixels = ORIGINAL["train"][0][0].copy()
-    pixels[31, 31, 2] ^= 1
-    overwrite(f"cifar10/{FIRST}", encoded(Image.fromarray(pixels), "PNG"), put_folder, root)
-
-
-def lossy(root: Path) -> None:
-    put_folder(root)
-    for path, content in IMAGES.items():
-        (root / "cifar10" / path).write_bytes(encoded(Image.open(io.BytesIO(content)), "JPEG"))
-
-
-def wrong_class(root: Path) -> None:
-    put_folder(root)
-    (root / "cifar10" / "train" / "ship").rename(root / "cifar10" / "train" / "boat")
-
-
-def missing_batch_in_tar(root: Path) -> None:
-    write_tar(root / "cifar-10-python.tar.gz", [entry("cifar-10-batches-py/test_batch", BATCHES["test_batch"])])
-
-
-def with_member(*item_and_root) -> None:
-    *item, root = item_and_root
-    put_archives(root, extra=(entry(*item),))
-
-
-FIRST = next(iter(IMAGES))
+PIXELS = np.array(Image.open(io.BytesIO(FOLDER[FIRST])))
+LOSSY, ANOTHER_SIZE = encoded(Image.fromarray(PIXELS), "JPEG"), encoded(Image.new("RGB", (32, 33)), "PNG")
+PIXELS[31, 31, 2] ^= 1
+ONE_OTHER_BIT = encoded(Image.fromarray(PIXELS), "PNG")
+BATCH, ARCHIVE, (WHOLE, CONTENT) = "cifar-10-batches-py/data_batch_3", "cifar10-1.tar.gz", *in_tar(OFFICIAL).items()
 BAD_COPIES = {
-    "truncated image archive": (partial(truncated, "cifar10-1.tar.gz", put_archives), "cifar10-1.tar.gz.*damaged"),
-    "truncated official archive": (
-        partial(truncated, "cifar-10-python.tar.gz", put_batches_tar),
-        "cifar-10-python.tar.gz.*damaged",
-    ),
-    "no archive at all": (
-        partial(overwrite, "cifar10-1.tar.gz", b"<html>404</html>", put_archives),
-        "cifar10-1.tar.gz.*damaged",
-    ),
-    "a path that climbs out": (partial(with_member, "../../evil.png", b"x"), "evil.*leads out"),
-    "a path that climbs out halfway": (partial(with_member, "train/../../evil.png", b"x"), "evil.*leads out"),
-    "an absolute path": (partial(with_member, "/etc/evil.png", b"x"), "evil.*leads out"),
-    "a Windows path": (partial(with_member, "..\\evil.png", b"x"), "evil.*leads out"),
-    "a drive": (partial(with_member, "C:\\evil.png", b"x"), "evil.*leads out"),
-    "a symbolic link": (partial(with_member, "train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
-    "a hard link": (partial(with_member, "train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png"), "is a link"),
-    "a device": (partial(with_member, "train/cat/l.png", b"", tarfile.CHRTYPE), "is a link or a device"),
-    "a file far too large": (partial(with_member, "train/cat/l.png", bytes(1 << 21)), "2,097,152 bytes"),
-    "no image in an archive": (partial(with_member, "train/cat/n.png", b"no"), "cat/n.png is no readable image"),
-    "no image in the folder": (
-        partial(overwrite, f"cifar10/{FIRST}", b"no", put_folder),
-        f"{FIRST} is no readable image",
-    ),
-    "half an image": (
-        partial(overwrite, f"cifar10/{FIRST}", IMAGES[FIRST][:2000], put_folder),
-        f"{FIRST} is no readable image",
-    ),
-    "an image of another size": (
-        partial(overwrite, f"cifar10/{FIRST}", encoded(Image.new("RGB", (32, 33)), "PNG"), put_folder),
-        "are not CIFAR-10's.*resized",
-    ),
-    "an image with one other bit": (swapped_pixel, "train images of cifar10 are not CIFAR-10's"),
-    "lossy images": (lossy, "are not CIFAR-10's.*JPEG"),
-    "an unknown class": (wrong_class, "'boat' is no class of CIFAR-10"),
-    "a missing class": (partial(without, "cifar10/train/ship", put_folder), "train split has 108 .*expected 120"),
-    "a missing split": (partial(without, "cifar10/test", put_folder), "test split has 0 images"),
-    "an empty folder": (empty_folder, "train split has 0 images"),
-    "a missing image": (partial(without, f"cifar10/{FIRST}", put_folder), "train split has 119 images .*expected 120"),
-    "an image too many": (partial(with_member, "train/cat/x.png", IMAGES[FIRST]), "121 images .*expected 120"),
-    "a missing archive": (partial(without, "cifar10-1.tar.gz", put_archives), "images .*expected"),
-    "a missing batch": (partial(without, "cifar-10-batches-py/data_batch_3", put_batches), "data_batch_3 is missing"),
-    "missing batches in the tar": (missing_batch_in_tar, "data_batch_1 is missing"),
-    "a batch with a wrong sum": (
-        partial(overwrite, "cifar-10-batches-py/data_batch_2", BATCHES["data_batch_1"], put_batches),
-        "data_batch_2 has MD5",
-    ),
+    "truncated archive": (changed(in_archives(), ARCHIVE, two_thirds(in_archives()[ARCHIVE])), f"{ARCHIVE}.*damaged"),
+    "truncated official archive": ({WHOLE: two_thirds(CONTENT)}, f"{WHOLE}.*damaged"),
+    "no archive": (changed(in_archives(), ARCHIVE, b"<html>404</html>"), f"{ARCHIVE}.*damaged"),
+    "a path that climbs out": (in_archives(entry("../../evil.png", b"x")), "evil.*leads out"),
+    "a path that climbs out halfway": (in_archives(entry("train/../../evil.png", b"x")), "evil.*leads out"),
+    "an absolute path": (in_archives(entry("/etc/evil.png", b"x")), "evil.*leads out"),
+    "a Windows path": (in_archives(entry("..\\evil.png", b"x")), "evil.*leads out"),
+    "a drive": (in_archives(entry("C:\\evil.png", b"x")), "evil.*leads out"),
+    "a symbolic link": (in_archives(entry("train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd")), "is a link"),
+    "a hard link": (in_archives(entry("train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png")), "is a link"),
+    "a device": (in_archives(entry("train/cat/l.png", b"", tarfile.CHRTYPE)), "is a link or a device"),
+    "a file far too large": (in_archives(entry("train/cat/l.png", bytes(1 << 21))), "2,097,152 bytes"),
+    "no image in an archive": (in_archives(entry("train/cat/n.png", b"no")), "cat/n.png is no readable image"),
+    "no image": (changed(FOLDER, FIRST, b"no"), f"{FIRST} is no readable image"),
+    "half an image": (changed(FOLDER, FIRST, two_thirds(FOLDER[FIRST])), f"{FIRST} is no readable image"),
+    "an image of another size": (changed(FOLDER, FIRST, ANOTHER_SIZE), "are not CIFAR-10's.*resized"),
+    "one other bit": (changed(FOLDER, FIRST, ONE_OTHER_BIT), "train images of cifar10 are not CIFAR-10's"),
+    "a lossy image": (changed(FOLDER, FIRST, LOSSY), "are not CIFAR-10's.*JPEG"),
+    "an unknown class": (FOLDER | {"cifar10/train/boat/x.png": FOLDER[FIRST]}, "'boat' is no class of CIFAR-10"),
+    "a missing class": (changed(FOLDER, "cifar10/train/ship/"), "train split has 108 .*expected 120"),
+    "a missing split": (changed(FOLDER, "cifar10/test/"), "test split has 0 images"),
+    "an empty folder": ({"cifar10/README.md": b""}, "train split has 0 images"),
+    "a missing image": (changed(FOLDER, FIRST), "train split has 119 images .*expected 120"),
+    "an image too many": (in_archives(entry("train/cat/x.png", FOLDER[FIRST])), "121 images .*expected 120"),
+    "a missing archive": (changed(in_archives(), ARCHIVE), "images .*expected"),
+    "a missing batch": (changed(OFFICIAL, BATCH), "data_batch_3 is missing"),
+    "missing batches in the tar": (in_tar({"cifar-10-batches-py/test_batch": b""}), "data_batch_1 is missing"),
+    "a batch with a wrong sum": (changed(OFFICIAL, BATCH, BATCHES["data_batch_1"]), "data_batch_3 has MD5"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_COPIES)
 def test_a_bad_copy_gives_one_clear_error_and_no_data(tmp_path, case):
-    spoil, says = BAD_COPIES[case]
-    spoil(tmp_path)
+    files, says = BAD_COPIES[case]
+    put(tmp_path, files)
     before = snapshot(tmp_path)
     data = load("cifar10", root=tmp_path)
     assert data.available()
@@ -356,12 +271,12 @@ class Trap:
 
 
 def test_a_batch_is_not_unpickled_before_its_sum_is_right(tmp_path):
-    overwrite("cifar-10-batches-py/data_batch_1", pickle.dumps(Trap()), put_batches, tmp_path)
-    with pytest.raises(DataError, match="data_batch_1 has MD5"):
+    put(tmp_path, changed(OFFICIAL, BATCH, pickle.dumps(Trap())))
+    with pytest.raises(DataError, match="data_batch_3 has MD5"):
         _ = load("cifar10", root=tmp_path).train
 
 
-# --- no copy at all ------------------------------------------------------------------------------------
+# --- No copy at all. ---
 
 
 @pytest.mark.parametrize("download", [False, True])
@@ -375,32 +290,22 @@ def test_without_a_copy_the_error_lists_three_ways_on(tmp_path, download):
         assert str(tmp_path) in message and all(f"\n  {way}. " in message for way in (1, 2, 3))
         assert "digits" in message and "folder:PATH" in message
         assert ("127.0.0.1:1/" in message) == download
-    put_folder(tmp_path)
+    put(tmp_path, FOLDER)
     assert len(data.train) == 108, "the copy that was put there is not found"
 
 
 def test_it_is_downloaded_where_there_is_no_copy(tmp_path, monkeypatch):
-    served = tmp_path / "served"
-    served.mkdir()
-    put_batches_tar(served)
-    content = (served / "cifar-10-python.tar.gz").read_bytes()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as server:
+    put(tmp_path / "served", {WHOLE: CONTENT})
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + "cifar-10-python.tar.gz"))
-        monkeypatch.setattr(cifar10, "ARCHIVE", {"size": len(content), "md5": hashlib.md5(content).hexdigest()})
+        monkeypatch.setattr(cifar10, "MIRRORS", (address + "nowhere", address + WHOLE))
+        monkeypatch.setattr(cifar10, "ARCHIVE", {"size": len(CONTENT), "md5": hashlib.md5(CONTENT).hexdigest()})
         data = load("cifar10", root=tmp_path / "data")
         assert not data.available() and len(data.train) == 108 and data.available()
         server.shutdown()
-    assert data.source == "cifar-10-python.tar.gz"
-
-
-# --- digits, subsets, statistics -----------------------------------------------------------------------
+    assert data.source == WHOLE
 
 
 def test_digits_are_the_real_ones_and_need_nothing(tmp_path):
@@ -443,11 +348,6 @@ def test_mean_and_std_are_those_of_the_training_split():
     assert np.allclose(data.mean, pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
     assert np.allclose(data.std, pixels.std((0, 2, 3)), rtol=0, atol=1e-7)
     assert data.mean.dtype == data.std.dtype == torch.float32
-    everything = torch.cat([data.train.images, data.validation.images, data.test.images])
-    assert not torch.equal(channel_statistics(everything)[0], data.mean)
-
-
-# --- the real images -----------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not cifar10.is_available(DATA), reason="no copy of CIFAR-10 under data/ (see data/README.md)")
@@ -456,16 +356,12 @@ def test_the_real_cifar10(monkeypatch):
     data = load("cifar10", download=False)
     known = cifar10.SHA256 | {"split": CIFAR10_SPLIT}
     assert data.hashes == known and known["train_images"].startswith("0d87276e")
-    splits = {"train": (data.train, 45_000), "validation": (data.validation, 5_000), "test": (data.test, 10_000)}
-    for split, size in splits.values():
-        assert len(split) == len(split.images) == len(split.index) == size
-        assert split.labels.bincount().tolist() == [size // 10] * 10
+    splits = (data.train, data.validation, data.test)
+    assert [split.labels.bincount().tolist() for split in splits] == [[n] * 10 for n in (4500, 500, 1000)]
     both = torch.cat([data.train.index, data.validation.index])
     assert torch.equal(both.sort().values, torch.arange(50_000))
     mean, std = channel_statistics(torch.cat([data.train.images, data.validation.images]))
     assert np.allclose(mean, (0.49140, 0.48216, 0.44653), atol=6e-6)
     assert np.allclose(std, (0.24703, 0.24349, 0.26159), atol=6e-6)
-    seen = {image.numpy().tobytes() for split, _ in splits.values() for image in split.images}
+    seen = {image.numpy().tobytes() for split in splits for image in split.images}
     assert len(seen) == 60_000, "an image is in two splits"
-    tenth = subset(data.train, 4_500)
-    assert tenth.labels.bincount().tolist() == [450] * 10

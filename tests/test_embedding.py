@@ -1,15 +1,18 @@
 """t-SNE: the same meaning in every library, and pictures that come out the same again."""
 
 import sys
-from types import ModuleType
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import entropy
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
+from taught import taught
 
 from helpers.latent import available_backends, embed, principal, tsne
 
@@ -18,40 +21,25 @@ FAST = {"iterations": 250, "perplexity": 10}
 
 @pytest.fixture(scope="module")
 def digits():
-    """Return 40 pictures each of the digits 0, 1 and 4: float64 (120, 64), and labels."""
     X, y = load_digits(return_X_y=True)
     chosen = np.concatenate([np.flatnonzero(y == label)[:40] for label in (0, 1, 4)])
     return X[chosen], y[chosen]
 
 
 def exact_kl(X: np.ndarray, Y: np.ndarray, perplexity: float) -> float:
-    """Return the divergence by the definition: all pairs, and each Gaussian's width by bisection."""
-    D = squareform(pdist(X, "sqeuclidean"))
-    P = np.zeros_like(D)
-    for i, row in enumerate(D):
-        low, high = 0.0, 1e3
-        for _ in range(100):
-            beta = (low + high) / 2
-            p = np.exp(-beta * (np.where(np.arange(len(row)) == i, np.inf, row) - np.delete(row, i).min()))
-            p /= p.sum()
-            entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
-            low, high = (beta, high) if entropy > np.log(perplexity) else (low, beta)
-        P[i] = p
-    P = (P + P.T) / P.sum() / 2
-    Q = 1 / (1 + squareform(pdist(Y, "sqeuclidean")))
-    np.fill_diagonal(Q, 0)
-    Q /= Q.sum()
-    used = P > 0
-    return float((P[used] * np.log(P[used] / Q[used])).sum())
+    """Return the divergence by the definition, as notebook 12 teaches it: all pairs, each width by bisection."""
+    P = taught("12", "affinities").affinities(X, perplexity)
+    Q = 1 / (1 + squareform(pdist(Y, "sqeuclidean"))) - np.eye(len(Y))
+    return entropy(P.ravel(), Q.ravel())
 
 
 # --- For real, on the CPU. ---
 
 
-def test_the_libraries_for_cpus_reach_the_same_divergence_with_the_same_parameters(digits):
+def test_the_libraries_for_cpus_reach_the_same_divergence_with_the_same_parameters(digits, monkeypatch):
     X, y = digits
-    # With so few points, the usual rate of 200 would leave them trembling at the end.
-    given = {"iterations": 500, "perplexity": 10, "learning_rate": 20}
+    monkeypatch.setattr(tsne, "LEAST_RATE", 20)  # with so few points, 200 would leave them trembling at the end
+    given = {"iterations": 500, "perplexity": 10}
     found = {name: [embed(X, name, seed=seed, **given) for seed in range(8)] for name in ("opentsne", "sklearn")}
     kl = {name: [exact_kl(principal(X), e.coordinates, 10) for e in several] for name, several in found.items()}
     # From start to start, and from processor to processor, one divergence scatters by 3 %, a mean of eight by 1 %.
@@ -59,8 +47,8 @@ def test_the_libraries_for_cpus_reach_the_same_divergence_with_the_same_paramete
     for name, several in found.items():
         for e, exact in zip(several, kl[name], strict=True):
             assert e.coordinates.shape == (120, 2) and e.coordinates.dtype == np.float32
-            assert e.backend == name and e.repeatable and e.seconds > 0
-            assert e.kl == pytest.approx(exact, rel=0.05)
+            assert e.about["backend"] == name and e.about["repeatable"] and e.about["seconds"] > 0
+            assert e.about["kl"] == pytest.approx(exact, rel=0.05)
             assert silhouette_score(e.coordinates, y) > 0.4  # three digits that nobody confuses
 
 
@@ -98,8 +86,7 @@ def test_every_start_is_centred_small_and_carries_the_seed(digits):
         assert start.shape == (len(X), 2) and np.abs(start.mean(0)).max() < 1e-5
         assert start[:, 0].std() == pytest.approx(1e-4, rel=0.01)
         assert not np.array_equal(start, tsne._start(X, positions, 1))
-    close = tsne._start(X, given, 0)
-    assert np.corrcoef(close[:, 0], given[:, 0])[0, 1] > 0.999
+    assert np.corrcoef(tsne._start(X, given, 0)[:, 0], given[:, 0])[0, 1] > 0.999
     components = PCA(2, random_state=0).fit_transform(X)
     assert abs(np.corrcoef(tsne._start(X, None, 0)[:, 1], components[:, 1])[0, 1]) > 0.999
 
@@ -107,34 +94,20 @@ def test_every_start_is_centred_small_and_carries_the_seed(digits):
 # --- tsne-cuda, by a stand-in that notes what it is asked for, and which backends there are. ---
 
 TSNECUDA = (
-    "n_components perplexity early_exaggeration learning_rate num_neighbors force_magnify_iters pre_momentum "
+    "perplexity early_exaggeration learning_rate num_neighbors force_magnify_iters pre_momentum "
     "post_momentum theta epssq n_iter n_iter_without_progress min_grad_norm perplexity_epsilon metric init "
     "return_style num_snapshots verbose random_seed device magnitude_factor"
 )
 
 
-def stand_in(monkeypatch, name: str, parameters: str, fails: Exception | None = None) -> dict:
-    """Put a module with a class TSNE, which takes ``parameters``, in the place of ``name``; return what it is given."""
-    notes: dict = {}
-
-    class TSNE:
-        def __init__(self, **given):
-            if fails:
-                raise fails
-            if unknown := set(given) - set(parameters.split()):
-                raise TypeError(f"unexpected {unknown}")
-            notes.update(given)
-
-        def fit_transform(self, X, *start):
-            notes.update(start=start)
-            self.kl_divergence_ = 1.5
-            return np.asarray(X)[:, :2]
-
-    module = ModuleType(name)
-    module.TSNE = TSNE
-    monkeypatch.setitem(sys.modules, name, module)
+def stand_in(monkeypatch, name: str, **behaviour) -> Mock:
+    """Return a class TSNE that takes the place of that in module ``name`` and notes how it is called."""
+    TSNE = Mock(**behaviour)
+    TSNE.return_value.fit_transform.side_effect = lambda X, *start: X[:, :2]
+    TSNE.return_value.kl_divergence_ = 1.5
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TSNE=TSNE))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    return notes
+    return TSNE
 
 
 @pytest.fixture
@@ -143,35 +116,37 @@ def X():
 
 
 def test_tsnecuda_is_taken_first_and_gets_enough_neighbours_our_rate_and_the_start_with_the_seed(monkeypatch, X):
-    notes = stand_in(monkeypatch, "tsnecuda", TSNECUDA)
+    TSNE = stand_in(monkeypatch, "tsnecuda")
     made = embed(X, perplexity=20, iterations=1000, seed=3)
-    assert made.backend == "tsnecuda" and not made.repeatable and made.kl is None
+    notes = TSNE.call_args.kwargs
+    assert set(notes) <= set(TSNECUDA.split()) - {"random_seed"}  # that it ignores
+    assert made.about["backend"] == "tsnecuda" and not made.about["repeatable"] and made.about["kl"] is None
     assert notes["num_neighbors"] >= 60
     assert notes["learning_rate"] == 6000 / 12 and notes["early_exaggeration"] == 12 and notes["perplexity"] == 20
     assert (notes["force_magnify_iters"], notes["n_iter"]) == (250, 1000)
-    assert "random_seed" not in notes
-    (start,) = notes["start"]
+    start = TSNE.return_value.fit_transform.call_args.args[1]
     assert start.dtype == np.float32 and np.array_equal(start, tsne._start(X, None, 3).astype(np.float32))
 
 
 def test_scikit_learn_gets_a_quarter_of_the_rate_and_our_early_iterations(monkeypatch, X):
-    names = "n_components perplexity early_exaggeration learning_rate max_iter n_iter_without_progress min_grad_norm"
-    notes = stand_in(monkeypatch, "sklearn.manifold", f"{names} init random_state n_jobs")
+    TSNE = stand_in(monkeypatch, "sklearn.manifold")
     made = embed(X, "sklearn", iterations=300, seed=4, initialization=X[:, 2:4])
+    notes = TSNE.call_args.kwargs
     assert notes["learning_rate"] == 125 and notes["max_iter"] == 300 and notes["random_state"] == 4
-    assert made.parameters["early"] == 100 and made.parameters["initialization"] == "positions"
+    parameters = made.about["parameters"]
+    assert parameters["early"] == 100 and parameters["initialization"] == "positions"
 
 
 def test_without_a_gpu_auto_takes_opentsne(monkeypatch, digits):
-    stand_in(monkeypatch, "tsnecuda", TSNECUDA)
+    stand_in(monkeypatch, "tsnecuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert embed(digits[0], **FAST).backend == "opentsne"
+    assert embed(digits[0], **FAST).about["backend"] == "opentsne"
     assert available_backends() == {"tsnecuda": "torch sees no CUDA GPU", "opentsne": None, "sklearn": None}
 
 
 def test_a_broken_tsnecuda_is_found_by_its_constructor(monkeypatch, X):
     broken = OSError("libcudart.so.10.2: cannot open shared object file: No such file or directory\nmore")
-    stand_in(monkeypatch, "tsnecuda", TSNECUDA, fails=broken)
+    stand_in(monkeypatch, "tsnecuda", side_effect=broken)
     assert available_backends()["tsnecuda"] == str(broken).splitlines()[0]
     with pytest.raises(ValueError, match="tsnecuda cannot be used here: libcudart"):
         embed(X, "tsnecuda")

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
-from sklearn.neighbors import KNeighborsClassifier
 
 from helpers.data import Split, channel_statistics, load
-from helpers.latent import answers, embed, pictured, pictures, split_latents
+from helpers.latent import answers, embed, pictured, pictures, recall, split_latents
 from helpers.latent import store as latent_space
-from helpers.latent.store import picture
 from helpers.models import build
 from helpers.record import Run, load_snapshot, train_run
 from helpers.record import run as run_module
@@ -18,7 +16,6 @@ from helpers.training import Experiment, normalise, predict
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return a run with snapshots of two epochs; everything is kept in a folder of its own."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "runs_folder", lambda: folder / "runs")
@@ -28,42 +25,29 @@ def run(tmp_path_factory):
 
 
 def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
-    made = picture(run, "flatten", 2, iterations=300)
-    data = load("digits")
-    split = pictured(run)
-    captured = []
-    network = load_snapshot(run, 2)
-    network.flatten.register_forward_hook(lambda module, inputs, output: captured.append(output))
-    with torch.no_grad():
-        network(normalise(split.images, data.mean, data.std))
-    X, labels = captured[0].numpy(), split.labels.numpy()
+    (made,) = pictures(run, "flatten", [2], iterations=300)
+    data, split = load("digits"), pictured(run)
+    X = split_latents(load_snapshot(run, 2), split, data.mean, data.std, "flatten")["flatten"]
     assert made.coordinates.shape == (200, 2) and len(split) == 200
-    # The nearest neighbours of the picture are those of the latents far more often than by chance, 0.05.
-    near = KNeighborsClassifier(10).fit(X, labels).kneighbors(return_distance=False)
-    shown = KNeighborsClassifier(10).fit(made.coordinates, labels).kneighbors(return_distance=False)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, shown, strict=True)])
-    assert made.quality["recall"] == pytest.approx(recall, abs=0.01) and recall > 0.3
+    assert made.quality["recall"] == pytest.approx(recall(X, made.coordinates), abs=0.01)
+    assert made.quality["recall"] > 0.3  # by chance it would be 0.05
     assert made.about["run"] == run.content["key"] and made.about["backend"] == "opentsne"
     assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
 
 
 def test_it_is_made_once(run, monkeypatch):
-    first = picture(run, "flatten", 2, iterations=300)
+    first = pictures(run, "flatten", [2], iterations=300)[0]
     monkeypatch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
-    again = picture(run, "flatten", 2, iterations=300)
+    again = pictures(run, "flatten", [2], iterations=300)[0]
     assert np.array_equal(first.coordinates, again.coordinates) and first.about == again.about
     with pytest.raises(BaseException, match="computed again"):
-        picture(run, "flatten", 2, iterations=301)
+        pictures(run, "flatten", [2], iterations=301)
 
 
 def test_a_later_stage_starts_from_the_earlier_one_and_is_turned_to_it(run, monkeypatch):
     starts = []
-
-    def watched(X, **choices):
-        starts.append(choices.get("initialization"))
-        return embed(X, **choices)
-
-    monkeypatch.setattr(latent_space, "embed", watched)
+    note = starts.append
+    monkeypatch.setattr(latent_space, "embed", lambda X, **given: note(given["initialization"]) or embed(X, **given))
     early, late = pictures(run, "fc2_leaky_relu", (1, 2), points=150, iterations=300)
     assert starts[0] is None and np.allclose(starts[1], early.coordinates)
     assert late.about["after"] == 1 and len(late.coordinates) == 150
@@ -88,51 +72,33 @@ def test_answers_are_those_of_the_network_at_that_time(run):
 
 def test_what_is_missing_is_said(run):
     with pytest.raises(FileNotFoundError, match="move the run's record away"):
-        picture(run, "flatten", 7)
+        pictures(run, "flatten", [7])
     with pytest.raises(ValueError, match="flatten"):
-        picture(run, "flaten", 2)
+        pictures(run, "flaten", [2])
     with pytest.raises(ValueError, match="perplexity=90"):
-        picture(run, "flatten", 2, perplexity=90)
+        pictures(run, "flatten", [2], perplexity=90)
 
 
-@pytest.fixture(scope="module")
-def setting():
-    """Return R4's net, a split of 23 random pictures, and their statistics."""
+def test_latents_are_those_of_a_plain_forward_pass_in_order_whatever_the_batch_size():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (23, 3, 32, 32), dtype=torch.uint8)
-    split = Split(images, torch.arange(23) % 10, torch.arange(23))
-    return build("r4").to(memory_format=torch.channels_last), split, *channel_statistics(images)
-
-
-def test_they_are_those_of_a_plain_forward_pass_in_order(setting):
-    model, split, mean, std = setting
-    found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=5)
-    assert list(found) == ["pool2", "fc2", "logits"]
-    assert {name: (a.shape, a.dtype) for name, a in found.items()} == {
-        "pool2": ((23, 576), np.float32),
-        "fc2": ((23, 84), np.float32),
-        "logits": ((23, 10), np.float32),
-    }
+    split, (mean, std) = Split(images, torch.arange(23) % 10, torch.arange(23)), channel_statistics(images)
+    model = build("r4").to(memory_format=torch.channels_last).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     # Channels first, then rows, then columns, whatever the order in memory is.
-    x = (split.images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
-    plain = build("r4").double().eval()
+    x = (images.double() / 255 - mean.double().view(1, 3, 1, 1)) / std.double().view(1, 3, 1, 1)
+    plain, expected = build("r4").double().eval(), {}
     plain.load_state_dict(model.state_dict())
-    expected = {}
     with torch.no_grad():
         for name, layer in plain.named_children():
             x = layer(x)
             expected[name] = x.flatten(1).numpy()
-    for name, rows in found.items():
-        assert np.allclose(rows, expected[name], atol=1e-4), name
+    for batch_size in (1, 5, 100):
+        found = split_latents(model, split, mean, std, ["pool2", "fc2", "logits"], batch_size=batch_size)
+        assert {name: a.shape for name, a in found.items()} == {"pool2": (23, 576), "fc2": (23, 84), "logits": (23, 10)}
+        for name, rows in found.items():
+            assert rows.dtype == np.float32 and np.allclose(rows, expected[name], atol=1e-4), name
     assert np.allclose(found["logits"], predict(model, split, mean, std).numpy(), atol=1e-4)
-
-
-def test_the_batch_size_changes_nothing_and_the_net_stays_as_it_was(setting):
-    model, split, mean, std = setting
-    model.train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    one, all_at_once = (split_latents(model, split, mean, std, "fc1", batch_size=n)["fc1"] for n in (1, 100))
-    assert np.allclose(one, all_at_once, atol=1e-5)
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="no layer 'fc9'; its layers are: conv1"):
         split_latents(model, split, mean, std, "fc9")

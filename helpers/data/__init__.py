@@ -1,13 +1,10 @@
-"""A data set by its name, ready for training: images, labels, one fixed split, and the hashes of all that.
-
-``load("cifar10")``, ``load("digits")``, ``load("folder:PATH")`` or ``load("pacs:style")``; nothing is read until it is
-needed. :mod:`helpers.data.names` has the options of a name.
-"""
+"""A data set by its name, ready for training: images, labels, one fixed split, and the hashes of all that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -28,7 +25,7 @@ from helpers.data.images import (
     stratified_split,
     write_pictures,
 )
-from helpers.data.names import parse
+from helpers.data.pacs import parse
 from helpers.files import sha256_array
 from helpers.settings import DATA, stand_in
 
@@ -51,80 +48,40 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device), self.index.to(device))
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    train: Split
-    validation: Split
-    test: Split
-    hashes: dict[str, str]
-    source: str
-
-
 @dataclass(eq=False)
 class Dataset:
-    """A data set that is read at first use and then kept.
-
-    Where it is absent, ``name`` and ``available()`` still answer, and ``classes`` too if they are known;
-    everything else raises DataMissing, with the ways on, or DataError if what is there is broken.
-    """
+    """A data set that is read at first use and then kept; where it is absent, its images raise DataMissing."""
 
     name: str
     _classes: Callable[[], tuple[str, ...]] = field(repr=False)
     available: Callable[[], bool] = field(repr=False)
     _arrays: Callable[[], Arrays] = field(repr=False)
-    _random_labels: bool = field(default=False, repr=False)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The class names; a label is a position in here."""
         return self._classes()
 
-    @property
-    def train(self) -> Split:
-        """Nine tenths of the training images (CIFAR-10: 45,000)."""
-        return self._loaded.train
-
-    @property
-    def validation(self) -> Split:
-        """One tenth of the training images (CIFAR-10: 5,000), stratified; choices are made on these."""
-        return self._loaded.validation
-
-    @property
-    def test(self) -> Split:
-        """The test images (CIFAR-10: 10,000); for the last measurement only."""
-        return self._loaded.test
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each channel, float32 (3,) on the scale 0 to 1, over the training split."""
-        return self._statistics[0]
-
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of each channel, float32 (3,) on the scale 0 to 1, over the training split."""
-        return self._statistics[1]
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of train_images, train_labels, test_images, test_labels (canonical order) and split."""
-        return dict(self._loaded.hashes)
-
-    @property
-    def source(self) -> str:
-        """Which copy the images came from."""
-        return self._loaded.source
+    train = property(lambda self: self._loaded.train, doc="Nine tenths of the training images (CIFAR-10: 45,000).")
+    validation = property(lambda self: self._loaded.validation, doc="One tenth of them, stratified, to choose by.")
+    test = property(lambda self: self._loaded.test, doc="The test images, for the last measurement only.")
+    hashes = property(
+        lambda self: self._loaded.hashes, doc="SHA-256 of each array in canonical order, and of the split."
+    )
+    source = property(lambda self: self._loaded.source, doc="Which copy the images came from.")
+    mean = property(
+        lambda self: self._statistics[0], doc="Of each channel over the training split, on the scale 0 to 1."
+    )
+    std = property(lambda self: self._statistics[1], doc="Standard deviation, as the mean float32 (3,).")
 
     @cached_property
-    def _loaded(self) -> _Loaded:
+    def _loaded(self) -> SimpleNamespace:
         arrays = self._arrays()
         labels = arrays["train_labels"]
-        if self._random_labels:
-            labels = arrays["train_labels"] = np.random.default_rng(SPLIT_SEED).permutation(labels)
-        held_out = share(len(labels), VALIDATION_SHARE, len(self.classes))
         groups = arrays.get("train_groups", np.arange(len(labels)))
-        train, validation = grouped_split(labels, groups, held_out)
+        train, validation = grouped_split(labels, groups, share(len(labels), VALIDATION_SHARE, len(self.classes)))
         hashes = {name: sha256_array(arrays[name]) for name in cifar10.SHA256}
-        return _Loaded(
+        return SimpleNamespace(
             train=_split(arrays, "train", train),
             validation=_split(arrays, "train", validation),
             test=_split(arrays, "test", np.arange(len(arrays["test_labels"]))),
@@ -140,28 +97,18 @@ class Dataset:
 def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
     """Return the data set "cifar10", "digits", "folder:PATH" (PATH absolute, or below ``root``) or "pacs:QUESTION".
 
-    Nothing is read yet. cifar10 and digits are kept for the life of the process, so asking again is free;
-    a folder is looked at anew, since its pictures may have changed. ``download`` False: never touch the
-    network. In a rehearsal (COURSE_SMOKE=1) the digits stand in for any other. Raises ValueError for another name.
+    Nothing is read yet. cifar10 and digits are kept for the life of the process; a folder is looked at anew, since its
+    pictures may have changed. ``download`` False: never touch the network. In a rehearsal (COURSE_SMOKE=1) the digits
+    stand in for any other. :func:`parse` has the options of a name.
     """
     chosen, root = parse(stand_in(name)), Path(root).resolve()
     if chosen.kind == "folder":
         path = root / Path(chosen.rest).expanduser()
-        return Dataset(
-            name,
-            lambda: list_pictures(path).classes,
-            path.is_dir,
-            lambda: folder.load_arrays(list_pictures(path), root / "cache", chosen.size, chosen.balance),
-            chosen.random_labels,
-        )
+        read = partial(folder.load_arrays, path, root / "cache", chosen.options)
+        return Dataset(str(chosen), lambda: list_pictures(path).classes, path.is_dir, read)
     if chosen.kind == "pacs":
-        return Dataset(
-            str(chosen),
-            lambda: chosen.classes,
-            lambda: bool(pacs.find_copy(root)),
-            lambda: pacs.load_arrays(chosen, root),
-            chosen.random_labels,
-        )
+        read = partial(pacs.load_arrays, chosen, root)
+        return Dataset(str(chosen), lambda: chosen.asked[0], lambda: bool(pacs.find_copy(root)), read)
     return _bundled(chosen.kind, root, download)
 
 
@@ -169,19 +116,12 @@ def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
 def _bundled(name: str, root: Path, download: bool) -> Dataset:
     if name == "digits":
         return Dataset(name, lambda: DIGITS, lambda: True, digits_arrays)
-    return Dataset(
-        name,
-        lambda: cifar10.CLASSES,
-        lambda: cifar10.is_available(root),
-        lambda: cifar10.load_arrays(root, download=download),
-    )
+    read = partial(cifar10.load_arrays, root, download=download)
+    return Dataset(name, lambda: cifar10.CLASSES, partial(cifar10.is_available, root), read)
 
 
 def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:
-    """Return ``size`` images of ``split``, stratified; the same ones for the same size and seed.
-
-    Raises ValueError for a size that is not in the split, DataError for one too small to hold every class.
-    """
+    """Return ``size`` images of ``split``, stratified; the same ones for the same size and seed."""
     if not 0 < size <= len(split):
         raise ValueError(f"size {size} is not between 1 and the {len(split):,} images of the split.")
     if size == len(split):
@@ -197,10 +137,8 @@ def split_hash(train: np.ndarray, validation: np.ndarray) -> str:
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel, float32 (3,) each, on the scale 0 to 1.
-
-    images: uint8 (N, 3, H, W). Counted per grey value, so exact in any order, with no float copy.
-    """
+    """Return mean and standard deviation of each channel of uint8 (N, 3, H, W), float32 (3,) each, scale 0 to 1."""
+    # Counted per grey value: exact in any order, and without a copy as floats.
     values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
     weights = counts.double() / counts.sum(1, keepdim=True)  # (3, 256)

@@ -1,12 +1,12 @@
 """Any folder of pictures as a data set: train/<class>/** and test/<class>/**, or <class>/** to be split.
 
-The same picture twice, with identical pixels or as a copy that was re-encoded or resized, stays on one side of a split.
+Copies of a picture, with identical pixels, re-encoded or resized, stay on one side of a split.
 """
 
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from helpers.data.images import (
+    SPLIT_SEED,
     Arrays,
     DataError,
     DataMissing,
@@ -25,15 +27,14 @@ from helpers.data.images import (
     cached_arrays,
     canonical_order,
     grouped_split,
+    in_parts,
     read_picture,
     share,
 )
 
 TEST_SHARE = 0.2
 _LAYOUTS = "Expected PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/*"
-
-# Part of the cache's key: raise it when the same files give other arrays than before.
-_VERSION = 3
+_VERSION = 3  # part of the cache's key: raise it when the same files give other arrays than before
 
 # Two thumbnails are of one picture where 1 - (their correlation) is at most this. Measured on PACS: copies as JPEG
 # of quality 20 to 90, as WebP or GIF, resized to 32-227 pixels or squashed stay below 0.009; half the size and
@@ -41,39 +42,30 @@ _VERSION = 3
 # alike without being copies. Grouping those does no harm; a copy in two splits would.
 TOLERANCE = 0.02
 
-# Below this standard deviation, in grey levels, a picture is a plain surface, with nothing to tell it by but its
-# pixels themselves.
-FLAT = 1.0
-_ROWS = 1 << 25  # comparisons at a time: 128 MB
+FLAT = 1.0  # grey levels; below this standard deviation a picture is a plain surface, with nothing to tell it by
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a picture folder and their labels, none opened yet, by split: train and test, or all."""
+    """The files of a picture folder, none opened yet: split ("train" and "test", or "all"), path and label of each."""
 
     folder: Path
     classes: tuple[str, ...]
-    files: dict[str, list[tuple[Path, int]]]
+    files: list[tuple[str, Path, int]]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a picture folder holds: N readable pictures in canonical order, and the files that were left out.
+    """What a picture folder holds: N readable pictures in canonical order, and the files that were left out."""
 
-    images: uint8 (N, size, size, 3); labels: uint8 (N,); splits: (N,), "train" and "test", or "all"; names: (N,),
-    paths below the folder; groups: (N,), the position of the first picture that each is a copy of; digests: (N,),
-    equal where all pixels of the files are; left_out: columns file, class and reason.
-    """
-
-    folder: Path
     classes: tuple[str, ...]
-    images: np.ndarray
-    labels: np.ndarray
-    splits: np.ndarray
-    names: np.ndarray
-    groups: np.ndarray
-    digests: np.ndarray
-    left_out: pd.DataFrame
+    images: np.ndarray  # uint8 (N, 32, 32, 3)
+    labels: np.ndarray  # uint8 (N,)
+    splits: np.ndarray  # (N,), "train" and "test", or "all"
+    names: np.ndarray  # (N,), paths below the folder
+    groups: np.ndarray  # (N,), the position of the first picture that each is a copy of
+    digests: np.ndarray  # (N,), equal where all pixels of the files are
+    left_out: pd.DataFrame  # columns file, class and reason
 
     def duplicates(self) -> pd.DataFrame:
         """Return the pictures that have a copy: columns file, class, group (the file it counts as), copy.
@@ -90,11 +82,7 @@ class Scan:
         return pd.DataFrame(table)[members].sort_values(["group", "copy", "file"], ignore_index=True)
 
     def summary(self) -> pd.DataFrame:
-        """Return one row per class, and their sum: files, left out, images, and copies of earlier images.
-
-        ``identical`` and ``near-duplicates`` count images beyond the first of their group; ``also elsewhere`` those
-        with a copy in another class, whose label is in doubt.
-        """
+        """Return a row per class, and their sum; the label of what is in another class, too, is in doubt."""
         copies = self.duplicates()
         classes_of = copies.groupby("group")["class"].transform("nunique")
         table = pd.DataFrame(index=pd.Index(self.classes, name="class"))
@@ -110,11 +98,7 @@ class Scan:
 
 
 def list_pictures(folder: Path) -> Listing:
-    """Return the classes and files of ``folder``; folders below a class belong to it.
-
-    Raises DataMissing where there is no such folder, DataError for a missing split, an empty class,
-    classes that differ between train and test, or fewer than two classes.
-    """
+    """Return the classes and files of ``folder``; folders below a class belong to it."""
     if not folder.is_dir():
         raise DataMissing(f"There is no folder {folder}. {_LAYOUTS}.")
     # A class may itself be called "train" (a vehicle): only one that has folders inside is a split. Nested folders
@@ -131,68 +115,66 @@ def list_pictures(folder: Path) -> Listing:
     for split, root in roots.items():
         if absent := sorted(set(classes) - set(names[split])):
             raise DataError(f"{root} has no folder for {', '.join(absent)}, which the other split has.")
-    files = {
-        split: [(path, label) for label, name in enumerate(classes) for path in _files(root / name, folder.resolve())]
+    files = [
+        (split, path, label)
         for split, root in roots.items()
-    }
+        for label, name in enumerate(classes)
+        for path in _files(root / name, folder.resolve())
+    ]
     return Listing(folder, tuple(classes), files)
 
 
-def scan(listing: Listing, cache: Path, size: int = 32) -> Scan:
-    """Return all readable pictures, which of them are copies, and which files were left out and why.
-
-    Shows its progress. Decoded once into ``cache`` (a folder), again when a picture changes; no file of the folder
-    is changed. Raises DataError where a class has no readable picture.
-    """
-    files = [(split, path, label) for split, files in listing.files.items() for path, label in files]
-    stamps = "\n".join(f"{split}\0{path}\0{label}\0{_stamp(path)}" for split, path, label in files)
-    key = f"{_VERSION} {size} {hashlib.sha256(os.fsencode(stamps)).hexdigest()}"
-    name = hashlib.sha256(os.fsencode(f"{listing.folder} {size}")).hexdigest()[:12]
-    arrays = cached_arrays(cache / f"folder-{name}.npz", key, lambda: _decode(listing, files, size))
+def scan(listing: Listing, cache: Path) -> Scan:
+    """Return all readable pictures, decoded once into the folder ``cache`` and again when a file of theirs changes."""
+    stamps = "\n".join(f"{split}\0{path}\0{label}\0{_stamp(path)}" for split, path, label in listing.files)
+    key = f"{_VERSION} {hashlib.sha256(os.fsencode(stamps)).hexdigest()}"
+    name = hashlib.sha256(os.fsencode(listing.folder)).hexdigest()[:12]
+    arrays = cached_arrays(cache / f"folder-{name}.npz", key, lambda: _decode(listing))
     parts = ("images", "labels", "splits", "names", "groups", "digests")
     left_out = pd.DataFrame(arrays["left_out"].astype(object), columns=["file", "class", "reason"])
-    return Scan(listing.folder, listing.classes, *(arrays[part] for part in parts), left_out)
+    return Scan(listing.classes, *(arrays[part] for part in parts), left_out)
 
 
-def load_arrays(listing: Listing, cache: Path, size: int = 32, balance: bool = False) -> Arrays:
-    """Return train_images, train_labels, train_groups, test_images, test_labels and "source".
-
-    Images are uint8 (N, size, size, 3), RGB, upright, centre-cropped; labels uint8 (N,). A folder without
-    splits is divided 80:20, stratified, copies of a picture together; from given splits, pictures that the test set
-    holds too are taken out of training. ``balance`` cuts every class to the smallest. Files that cannot be read are
-    named in one warning and left out. Raises DataError where too few pictures are left.
-    """
-    found = scan(listing, cache, size)
+def load_arrays(folder: Path, cache: Path, options: Collection[str] = ()) -> Arrays:
+    """Return the readable pictures, :func:`divided`; one warning names the others, which are left out."""
+    listing = list_pictures(folder)
+    found = scan(listing, cache)
     if count := len(found.left_out):
         named = ", ".join(found.left_out["file"][:10]) + (f" and {count - 10} more" if count > 10 else "")
-        warnings.warn(f"left out, no readable images: {named} (in {listing.folder})", stacklevel=2)
-    everything = np.arange(len(found.labels))
-    if "all" in listing.files:
-        pool = balanced(found.labels, everything) if balance else everything
-        held_out = share(len(pool), TEST_SHARE, len(listing.classes))
-        train, test = (pool[part] for part in grouped_split(found.labels[pool], found.groups[pool], held_out))
+        warnings.warn(f"left out, no readable images: {named} (in {folder})", stacklevel=2)
+    test = None if "all" in found.splits else np.flatnonzero(found.splits == "test")
+    arrays = vars(found) | {"source": np.array(f"folder {_printable(folder.name)}")}
+    return divided(arrays, np.arange(len(found.labels)), test, found.classes, options)
+
+
+def divided(
+    arrays: Arrays, pool: np.ndarray, test: np.ndarray | None, classes: Sequence[str], options: Collection[str]
+) -> Arrays:
+    """Return the pictures at ``pool`` as train_images, train_labels, train_groups, test_images, test_labels, "source".
+
+    ``arrays``: images (N, 32, 32, 3), labels (N,), groups (N,) of copies, and "source". At ``test`` are the test
+    pictures, whose copies do not train; None: a fifth, stratified, copies together. ``options`` may hold "balance",
+    which cuts every class to the smallest, and "labels", which shuffles those for training.
+    """
+    labels, groups = arrays["labels"], arrays["groups"]
+    if test is None:
+        pool = balanced(labels, pool) if "balance" in options else pool
+        held_out = share(len(pool), TEST_SHARE, len(classes))
+        train, test = (pool[part] for part in grouped_split(labels[pool], groups[pool], held_out))
     else:
-        test = everything[found.splits == "test"]
-        train = everything[(found.splits == "train") & ~np.isin(found.groups, found.groups[test])]
-        if len(gone := np.setdiff1d(found.labels, found.labels[train])):
-            name = listing.classes[gone[0]]
-            raise DataError(f"Every training picture of {name} in {listing.folder} is in the test folder, too.")
-        if balance:
-            train, test = balanced(found.labels, train), balanced(found.labels, test)
-    return {
-        "train_images": found.images[train],
-        "train_labels": found.labels[train],
-        "train_groups": found.groups[train],
-        "test_images": found.images[test],
-        "test_labels": found.labels[test],
-        "source": np.array(f"folder {_printable(listing.folder.name)}"),
-    }
+        train = pool[~np.isin(groups[pool], groups[test])]
+        if len(gone := np.setdiff1d(labels[pool], labels[train])):
+            raise DataError(f"Every training picture of {classes[gone[0]]} in {arrays['source']} is a test picture.")
+        if "balance" in options:
+            train, test = balanced(labels, train), balanced(labels, test)
+    parts = in_parts(arrays["images"], labels.astype(np.uint8), train, test)
+    if "labels" in options:
+        parts["train_labels"] = np.random.default_rng(SPLIT_SEED).permutation(parts["train_labels"])
+    return parts | {"train_groups": groups[train], "source": arrays["source"]}
 
 
 def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.glob("[!.]*/"))
 
 
 def _files(class_folder: Path, top: Path) -> list[Path]:
@@ -208,12 +190,11 @@ def _files(class_folder: Path, top: Path) -> list[Path]:
         seen.add(real)
         return True
 
-    def unlisted(error: OSError) -> None:
-        files.append(Path(error.filename))
-
-    for here, below, names in os.walk(class_folder, onerror=unlisted, followlinks=True):
+    unlisted = []
+    for here, below, names in os.walk(class_folder, onerror=unlisted.append, followlinks=True):
         files += [Path(here, name) for name in names if not name.startswith(".")]
         below[:] = [name for name in sorted(below) if enter(Path(here, name))]
+    files += [Path(error.filename) for error in unlisted]
     if not files:
         raise DataError(f"{class_folder} is empty: put pictures of that class there, or remove the folder.")
     return sorted(files)
@@ -227,26 +208,24 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
-def _printable(path: Path | str) -> str:
-    """Return a path as text that can be printed, also where its bytes are no UTF-8."""
+def _printable(path: Path | str) -> str:  # also where its bytes are no UTF-8
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def _decode(listing: Listing, files: Sequence[tuple[str, Path, int]], size: int) -> Arrays:
+def _decode(listing: Listing) -> Arrays:
     pictures, read, left_out = [], [], []
-    for split, path, label in tqdm(files, desc=f"reading {_printable(listing.folder.name)}", disable=None):
+    for split, path, label in tqdm(listing.files, desc=f"reading {_printable(listing.folder.name)}", disable=None):
         name = _printable(path.relative_to(listing.folder))
         try:
-            pictures.append(read_picture(path, size))
+            pictures.append(read_picture(path))
         except DataError as error:
             left_out.append((name, listing.classes[label], _printable(str(error))))
         else:
             read.append((split, label, name))
-    found = {(split, label) for split, label, _ in read}
-    for split in listing.files:
-        for label, name in enumerate(listing.classes):
-            if (split, label) not in found:
-                raise DataError(f"No readable image of {name} in {listing.folder} ({split}).")
+    readable = {(split, label) for split, label, _ in read}
+    if absent := [(split, label) for split, _, label in listing.files if (split, label) not in readable]:
+        split, label = absent[0]
+        raise DataError(f"No readable image of {listing.classes[label]} in {listing.folder} ({split}).")
     splits, labels, names = zip(*read, strict=True)
     order, arrays = arranged(pictures, labels)
     return arrays | {
@@ -256,14 +235,8 @@ def _decode(listing: Listing, files: Sequence[tuple[str, Path, int]], size: int)
     }
 
 
-# --- The same picture twice. ---
-
-
 def arranged(pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[np.ndarray, Arrays]:
-    """Return the canonical order of ``pictures`` of classes ``labels``, (N,), and what they hold in that order.
-
-    That is "images" uint8 (N, size, size, 3), "labels" uint8 (N,), "digests" uint64 (N,) and "groups" of copies (N,).
-    """
+    """Return the canonical order of ``pictures`` of classes ``labels``, and images, labels, digests, groups in that."""
     pixels, thumbnails, digests = zip(*pictures, strict=True)
     images, classes = np.stack(pixels), np.array(labels, dtype=np.uint8)
     order = canonical_order(images, classes)
@@ -275,30 +248,20 @@ def arranged(pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[np.nda
 def duplicate_groups(thumbnails: np.ndarray, digests: np.ndarray) -> np.ndarray:
     """Return the group of each picture, (N,): the position of the first picture that it is a copy of, or its own.
 
-    thumbnails: uint8 (N, h, w), whole pictures in grey; digests: (N,), equal where the pixels are. A copy of a copy
-    belongs to the same group.
+    thumbnails: uint8 (N, h, w), whole pictures in grey, of which every pair is compared: their correlation does not
+    change with brightness or contrast. digests: (N,), equal where the pixels are. A copy of a copy is in the group.
     """
     _, first, same = np.unique(digests, return_index=True, return_inverse=True)
-    identical = np.stack([first[same], np.arange(len(digests))], axis=1)
-    pairs = np.concatenate([identical, near_pairs(thumbnails)])
-    graph = coo_array((np.ones(len(pairs), dtype=bool), pairs.T), shape=(len(digests), len(digests)))
+    pairs = [np.stack([first[same], np.arange(len(digests))])]
+    grey = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    detailed = np.flatnonzero(grey.std(axis=1) >= FLAT)
+    if len(detailed):
+        centred = grey[detailed] - grey[detailed].mean(axis=1, keepdims=True)
+        unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        # The squared distance of two unit vectors is 2 - 2 (their product), here their correlation.
+        near = NearestNeighbors(radius=(2 * TOLERANCE) ** 0.5, algorithm="brute").fit(unit).radius_neighbors_graph()
+        pairs.append(detailed[np.stack(near.nonzero())])
+    rows, columns = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(digests), len(digests)))
     _, component = connected_components(graph, directed=False)
     return np.unique(component, return_index=True)[1][component]
-
-
-def near_pairs(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the pairs (i, j), i < j, of pictures that look the same, (P, 2); every pair is compared.
-
-    thumbnails: uint8 (N, h, w). Correlation does not change with brightness or contrast. Plain surfaces are left out.
-    """
-    grey = thumbnails.reshape(len(thumbnails), np.prod(thumbnails.shape[1:])).astype(np.float32)
-    detailed = np.flatnonzero(grey.std(axis=1) >= FLAT)
-    centred = grey[detailed] - grey[detailed].mean(axis=1, keepdims=True)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)  # (M, h*w); products are correlations
-    found = [np.empty((0, 2), dtype=np.int64)]
-    step = max(_ROWS // max(len(unit), 1), 1)
-    for start in range(0, len(unit), step):
-        alike = unit[start : start + step] @ unit[start:].T >= 1 - TOLERANCE
-        row, column = np.nonzero(np.triu(alike, 1))
-        found.append(detailed[np.stack([row, column], axis=1) + start])
-    return np.concatenate(found)

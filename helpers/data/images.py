@@ -1,12 +1,14 @@
-"""Images from files, decoded arrays that are kept so that this is done once, and splits that are always the same."""
+"""Images from files, folders and archives; decoded arrays, kept so that this is done once; splits, always the same."""
 
 import hashlib
+import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -21,14 +23,11 @@ from helpers.files import atomic_write
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
-
-# A JPEG is shrunk while it is decoded, so it may be larger than Pillow's limit for other pictures (179 million
-# pixels): phones of 200 megapixels exist.
+# A JPEG is shrunk while it is decoded, so it may have more pixels than Pillow's limit for others, 179 million.
 _LARGEST_JPEG = 1 << 29
-_THUMBNAIL = 16
 
-# One seed for every split of the course: what is compared must be compared on the same images.
-SPLIT_SEED = 0
+SIZE = 32  # pixels a side, as in CIFAR-10: what the networks of the course take
+SPLIT_SEED = 0  # for every split of the course: what is compared must be compared on the same images
 
 Arrays = dict[str, np.ndarray]
 
@@ -41,46 +40,36 @@ class DataMissing(FileNotFoundError):
     """A data set that is not there; lists the ways on."""
 
 
-# --- Decoding. ---
-
-
 class Picture(NamedTuple):
-    """A picture as a network sees it, and what tells it from others.
+    """A picture as a network sees it, and what tells it from others."""
 
-    pixels: uint8 (size, size, 3), RGB, centre-cropped; thumbnail: uint8 (16, 16), the whole picture in grey,
-    uncropped; digest: 64 bits of the SHA-256 of the upright RGB pixels.
-    """
-
-    pixels: np.ndarray
-    thumbnail: np.ndarray
-    digest: int
+    pixels: np.ndarray  # uint8 (32, 32, 3), RGB, centre-cropped
+    thumbnail: np.ndarray  # uint8 (16, 16), the whole picture in grey
+    digest: int  # 64 bits of the SHA-256 of the upright RGB pixels, before they are resized
 
 
-def read_picture(file: Path | bytes, size: int = 32) -> Picture:
-    """Return a picture of any shape and colour mode, upright, centre-cropped and resized with antialiasing.
+def read_picture(file: Path | bytes) -> Picture:
+    """Return a picture of any shape and colour mode. Raises DataError, the reason alone, for none or too large a one.
 
-    A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits
-    become 8. Raises DataError, which gives the reason alone, for what is no picture or too large a one.
+    A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits are 8.
     """
     if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
         raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
     try:
         with BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream, warnings.catch_warnings():
-            # Whatever Pillow finds odd about a picture it can read is no concern of the reader.
-            warnings.simplefilter("ignore")
-            upright = _upright(stream, size)
+            warnings.simplefilter("ignore")  # what Pillow finds odd about a picture it can read concerns nobody
+            upright = _upright(stream)
     except UnidentifiedImageError as error:
         raise DataError(f"no picture in a format that is read ({', '.join(_FORMATS)})") from error
-    # A decoder that trips over a broken file raises whatever the trip was.
-    except Exception as error:
+    except Exception as error:  # a decoder that trips over a broken file raises whatever the trip was
         raise DataError(str(error) or type(error).__name__) from error
+    pixels = ImageOps.fit(upright, (SIZE, SIZE))
+    thumbnail = upright.convert("L").resize((16, 16), Image.Resampling.BICUBIC)
     digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
-    thumbnail = upright.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BICUBIC)
-    pixels = np.asarray(ImageOps.fit(upright, (size, size)))
-    return Picture(pixels, np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
+    return Picture(np.asarray(pixels), np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))
 
 
-def _upright(stream: BinaryIO, size: int) -> Image.Image:
+def _upright(stream: BinaryIO) -> Image.Image:
     """Return the picture in RGB as it is meant to be looked at; a large JPEG at a fraction of its size."""
     start = stream.read(3)
     if not start:
@@ -91,8 +80,7 @@ def _upright(stream: BinaryIO, size: int) -> Image.Image:
         if is_jpeg:
             if image.width * image.height > _LARGEST_JPEG:
                 raise DataError(f"{image.width} x {image.height} pixels, more than {_LARGEST_JPEG:,}")
-            # Four times what is wanted leaves the last, antialiased step enough to average over.
-            image.draft(None, (4 * size, 4 * size))
+            image.draft(None, (4 * SIZE, 4 * SIZE))  # leaves the last, antialiased step enough to average over
         image.load()
         with suppress(Exception):  # with a rotation that cannot be read, the picture is taken as it lies
             ImageOps.exif_transpose(image, in_place=True)
@@ -112,14 +100,58 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-# --- One order. ---
+class Member(NamedTuple):
+    """A file of a copy: its path in there, the name to give in an error, and its bytes."""
+
+    path: str
+    name: str
+    content: bytes
+
+    def picture(self) -> Picture:
+        """Return the picture that the file holds. Raises DataError, naming the file, where it holds none."""
+        try:
+            return read_picture(self.content)
+        except DataError as error:
+            raise DataError(f"{self.name} is no readable image ({error}). Replace this copy, or remove it.") from error
+
+
+def members(copy: Sequence[Path], largest: int) -> Iterator[Member]:
+    """Yield the files of a copy: of a folder those three levels deep, sorted by path; or all of some tar archives.
+
+    Nothing is unpacked. An archive may be damaged, or hold a path that leads out of it, a link, a device, or a file of
+    more than ``largest`` bytes: then it is refused.
+    """
+    if copy[0].is_dir():
+        for path in sorted(copy[0].glob("*/*/*")):
+            if path.is_file():
+                yield Member(path.relative_to(copy[0]).as_posix(), str(path), path.read_bytes())
+        return
+    for archive in copy:
+        try:
+            with tarfile.open(archive, "r:*") as tar:
+                for info in tar:
+                    _refuse_dangerous(info, archive, largest)
+                    if info.isfile():
+                        yield Member(info.name, f"{archive}: {info.name}", tar.extractfile(info).read())
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{archive} is truncated or damaged ({error}). Copy it again, or remove it.") from error
+
+
+def _refuse_dangerous(info: tarfile.TarInfo, archive: Path, largest: int) -> None:
+    path = PurePosixPath(info.name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in info.name:
+        problem = "leads out of the archive"
+    elif not (info.isfile() or info.isdir()):
+        problem = "is a link or a device"
+    elif info.size > largest:
+        problem = f"has {info.size:,} bytes, more than a picture of this data set"
+    else:
+        return
+    raise DataError(f"{archive}: member {info.name!r} {problem}. Refused; get this archive elsewhere.")
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the indices that sort by (label, raw bytes), whatever order a copy had.
-
-    images: uint8 (N, H, W, 3); labels: uint8 (N,). Images that differ nowhere are interchangeable.
-    """
+    """Return the indices that sort images, uint8 (N, H, W, 3), by (label, raw bytes), whatever order a copy had."""
     rows = np.hstack([labels[:, None], images.reshape(len(images), -1)])  # (N, 1 + H*W*3)
     # One opaque item a row: NumPy then compares whole rows byte by byte, label first.
     return np.argsort(rows.view(f"V{rows.shape[1]}").ravel(), kind="stable")
@@ -132,14 +164,16 @@ def stacked(images: list[np.ndarray], labels: list[int]) -> tuple[np.ndarray, np
     return x[order], y[order]
 
 
-# --- The cache. ---
+def in_parts(images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> Arrays:
+    """Return train_images, train_labels, test_images and test_labels: those at the indices ``train`` and ``test``."""
+    parts = {"train_images": images[train], "train_labels": labels[train]}
+    return parts | {"test_images": images[test], "test_labels": labels[test]}
 
 
 def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
-    """Return what ``build()`` returns, read from ``path`` where that holds it under the same ``key``.
+    """Return what ``build()`` returns, from ``path`` where that holds it undamaged and under the same ``key``.
 
-    A cache that is damaged (each array carries a CRC-32) or has another key is built again. Of several processes one
-    builds, the others wait and read. A folder that cannot be written to costs the cache, not the data; it says so.
+    Of several processes one builds, the others wait and read. A folder that cannot be written to costs only the cache.
     """
     if (found := _read(path, key)) is not None:
         return found
@@ -150,10 +184,9 @@ def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
         warnings.warn(f"{path.parent} cannot be written to ({error}): nothing is cached", stacklevel=2)
         return build()
     with lock:
-        if (found := _read(path, key, warn=True)) is None:
+        if (found := _read(path, key)) is None:
             found, buffer = build(), BytesIO()
-            # The names too, so that none can get lost unnoticed.
-            np.savez(buffer, allow_pickle=False, _key=np.array([key, *found]), **found)
+            np.savez(buffer, allow_pickle=False, _key=np.array([key, *found]), **found)  # with names: none gets lost
             try:
                 atomic_write(path, buffer.getvalue())
             except OSError as error:
@@ -161,22 +194,16 @@ def cached_arrays(path: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
     return found
 
 
-def _read(path: Path, key: str, warn: bool = False) -> Arrays | None:
-    """Return the arrays, or None where there are none, or damaged ones, or those of another key."""
+def _read(path: Path, key: str) -> Arrays | None:
     if not path.is_file():
         return None
     try:
-        # Reading a member to its end checks its CRC.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             stored_key, *names = stored["_key"].tolist()
             return {name: stored[name] for name in names} if stored_key == key else None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError):
-        if warn:
-            warnings.warn(f"{path} is damaged; building it again", stacklevel=3)
+        warnings.warn(f"{path} is damaged; building it again", stacklevel=3)
         return None
-
-
-# --- Splits. ---
 
 
 def share(count: int, fraction: float, classes: int) -> int:
@@ -185,10 +212,7 @@ def share(count: int, fraction: float, classes: int) -> int:
 
 
 def stratified_split(labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray]:
-    """Return two sorted index arrays (kept, held out), each with the classes in the proportion of all.
-
-    labels: (N,) integers; held_out: how many to hold out. Raises DataError where a class is too small.
-    """
+    """Return sorted indices, (kept, held out), of images of classes ``labels`` (N,), each in the proportions of all."""
     counts = np.unique(labels, return_counts=True)[1]
     if counts.min() < 2 or not len(counts) <= held_out <= len(labels) - len(counts):
         raise DataError(
@@ -199,20 +223,16 @@ def stratified_split(labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED) 
     return np.sort(kept), np.sort(held)
 
 
-def grouped_split(
-    labels: np.ndarray, groups: np.ndarray, held_out: int, seed: int = SPLIT_SEED
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return two sorted index arrays (kept, held out), stratified, with no group in both.
+def grouped_split(labels: np.ndarray, groups: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return sorted indices, (kept, about ``held_out``), stratified by ``labels`` (N,), none of ``groups`` in both.
 
-    labels, groups: (N,) integers; held_out: about how many to hold out. Exactly :func:`stratified_split` where
-    every group has one member. Raises DataError where a class is too small, or would be missing from one part.
+    Exactly :func:`stratified_split` where every group has one member.
     """
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) == len(labels):
-        return stratified_split(labels, held_out, seed)
+        return stratified_split(labels, held_out)
     classes = np.unique(labels)
-    fraction = held_out / len(labels)
-    _, held_groups = stratified_split(labels[first], share(len(first), fraction, len(classes)), seed)
+    held_groups = stratified_split(labels[first], share(len(first), held_out / len(labels), len(classes)))[1]
     held = np.isin(group, held_groups)
     for part in (labels[held], labels[~held]):
         if len(absent := np.setdiff1d(classes, part)):
@@ -223,64 +243,44 @@ def grouped_split(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def balanced(labels: np.ndarray, index: np.ndarray, seed: int = SPLIT_SEED) -> np.ndarray:
-    """Return a sorted part of ``index`` with as many images of each class as the smallest has there.
-
-    labels: (N,) integers; index: positions in ``labels``. The same part for the same input and seed.
-    """
-    rng = np.random.default_rng(seed)
+def balanced(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return a sorted part of ``index``, positions in ``labels`` (N,), with each class cut to the smallest there."""
+    rng = np.random.default_rng(SPLIT_SEED)
     classes, counts = np.unique(labels[index], return_counts=True)
     parts = [rng.choice(index[labels[index] == label], counts.min(), replace=False) for label in classes]
     return np.sort(np.concatenate(parts))
 
 
 def class_weights(labels: np.ndarray) -> list[float]:
-    """Return a weight per class, inverse to its number of images, with mean 1 over the images: "balanced" in sklearn.
-
-    labels: (N,) integers, each of 0..K-1 at least once. A loss with these weights counts every class alike.
-    """
+    """Return a weight per class, inverse to its number among ``labels`` (N,): a loss then counts every class alike."""
     return compute_class_weight("balanced", classes=np.unique(labels), y=labels).tolist()
 
-
-# --- Scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network. ---
 
 DIGITS = tuple("0123456789")
 
 
 def digits_arrays() -> Arrays:
-    """Return train_images, train_labels, test_images, test_labels and "source", in canonical order.
+    """Return scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network.
 
-    Images are uint8 (N, 32, 32, 3): each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4
-    pixels, 0 to 255. Labels are uint8 (N,). 1,500 for training and validation, 297 for testing.
+    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; 297 are for testing.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
     large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (1797, 32, 32)
     images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target)
-    train, test = stratified_split(labels, 297)
-    return {
-        "train_images": images[train],
-        "train_labels": labels[train],
-        "test_images": images[test],
-        "test_labels": labels[test],
-        "source": np.array("scikit-learn's load_digits"),
-    }
+    return in_parts(images, labels, *stratified_split(labels, 297)) | {"source": np.array("scikit-learn's load_digits")}
 
 
 def write_pictures(folder: Path, per_class: int | None = None) -> Path:
-    """Return ``folder`` after writing the digits there as pictures, <digit>/<number>.png, for want of others.
-
-    ``per_class``: so many of each digit, or all, some 180. Files that are there already stay as they are.
-    """
+    """Return ``folder``, now with the digits as <digit>/<number>.png, ``per_class`` of each or all, but those there."""
     arrays = digits_arrays()
     images = np.concatenate([arrays["train_images"], arrays["test_images"]])
     labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
     for label, name in enumerate(DIGITS):
         for number, pixels in enumerate(images[labels == label][:per_class]):
             path = Path(folder) / name / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                buffer = BytesIO()
-                Image.fromarray(pixels).save(buffer, "PNG")
-                atomic_write(path, buffer.getvalue())
+                Image.fromarray(pixels).save(path)
     return Path(folder)

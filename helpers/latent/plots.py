@@ -1,13 +1,8 @@
-"""Latents in the plane: as a figure, and as a page on which a reader hovers a point and sees its image.
-
-The page is one file without network: its own security policy refuses every address. It holds the points of one stage or
-several, which may be stepped through with the arrow keys; zoom with the wheel, drag to move, double-click to see all.
-"""
+"""Latents in the plane: as a figure, and as a page on which a reader hovers a point and sees its image."""
 
 import base64
 import html
 import json
-import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,21 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from scipy.signal import convolve2d
 
 from helpers.latent.store import quantised
 from helpers.style import WIDTH, class_colours, new_figure, styled
 
-# Points are drawn as pixels in print, too: as shapes, 45,000 of them would make a page of megabytes.
-DPI = 300
-# Cells a side, in which the densest place of a class is looked for, and the least distance of two names.
-CELLS, NAMES_APART = 24, 0.075
+CELLS, NAMES_APART = 24, 0.075  # a side, to find the densest place of a class; the least distance of two names
 
 
 def name_places(Y: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return where the name of each class belongs, (classes, 2): at its densest place, names kept apart.
-
-    A class without points gets NaN. The mean of a class would often lie between its islands, or in another class.
-    """
+    """Return where the name of each class belongs, (classes, 2): at its densest place, apart; NaN without points."""
+    # The mean of a class would often lie between its islands, or in another class.
     low, size = Y.min(0), np.ptp(Y, axis=0).max() or 1.0
     places = np.full((classes, 2), np.nan)
     for c in range(classes):
@@ -40,12 +31,10 @@ def name_places(Y: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
         if not len(own):
             continue
         cells = np.minimum(((own - low) / size * CELLS).astype(int), CELLS - 1)
-        counts = np.zeros((CELLS + 2, CELLS + 2))
-        np.add.at(counts, tuple(cells.T + 1), 1)
-        around = sum(counts[1 + i : CELLS + 1 + i, 1 + j : CELLS + 1 + j] for i in (-1, 0, 1) for j in (-1, 0, 1))
-        best = np.unravel_index(around.argmax(), around.shape)
-        near = own[(np.abs(cells - best) <= 1).all(axis=1)]
-        places[c] = near.mean(0)
+        counts = np.zeros((CELLS, CELLS))
+        np.add.at(counts, tuple(cells.T), 1)
+        best = np.unravel_index(convolve2d(counts, np.ones((3, 3)), "same").argmax(), counts.shape)
+        places[c] = own[(np.abs(cells - best) <= 1).all(axis=1)].mean(0)
     for _ in range(200):  # names that cover each other move apart, up and down
         gaps = places[:, None] - places[None]  # (K, K, 2)
         covered = (np.abs(gaps[..., 0]) < 3 * NAMES_APART * size) & (np.abs(gaps[..., 1]) < NAMES_APART * size)
@@ -66,12 +55,11 @@ def scatter(
     order = np.random.default_rng(0).permutation(len(Y))  # no class lies on top of the others
     ax.scatter(*Y[order].T, s=size, c=colours[labels[order]], alpha=0.6, lw=0, rasterized=True)
     if names:
+        halo = [withStroke(linewidth=2.2, foreground="white")]
+        style = {"ha": "center", "va": "center", "fontsize": 7, "weight": "bold", "path_effects": halo}
         for place, name, colour in zip(name_places(Y, labels, len(classes)), classes, colours, strict=True):
             if np.isfinite(place).all():
-                halo = [withStroke(linewidth=2.2, foreground="white")]
-                ax.annotate(
-                    name, place, ha="center", va="center", fontsize=7, color=colour, weight="bold", path_effects=halo
-                )
+                ax.annotate(name, place, color=colour, **style)
     low, high = Y.min(0), Y.max(0)
     half, middle = 0.52 * (high - low).max(), (low + high) / 2
     ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
@@ -84,14 +72,12 @@ def scatter(
 def plot_latents(Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, height: float = 5.4) -> Figure:
     """Return one large picture of points ``Y`` (N, 2) of classes ``labels`` (N,)."""
     drawing = new_figure(height, WIDTH)
-    drawing.set_dpi(DPI)
+    drawing.set_dpi(300)  # points are drawn as pixels in print, too: 45,000 shapes would make a page of megabytes
     scatter(drawing.subplots(), Y, labels, classes, size=max(0.5, min(6.0, 20_000 / len(Y))))
     return drawing
 
 
-JPEG_QUALITY = 75
-# Browsers refuse larger pictures; so many 32 x 32 images are 260,000.
-LARGEST_SIDE = 16_384
+JPEG_QUALITY, LARGEST_SIDE = 75, 16_384  # browsers refuse larger pictures; these are 260,000 images of 32 x 32
 
 
 def explorer_page(
@@ -103,26 +89,23 @@ def explorer_page(
     images: np.ndarray | None = None,
     title: str = "Latent space",
 ) -> str:
-    """Return the page as HTML: 5 bytes a point and stage, and 1 kB an image.
+    """Return the page as HTML, one file without network: 5 bytes a point and stage, and 1 kB an image.
 
-    ``stages``: coordinates (N, 2) by the stage's name, of the same images in the same order; ``labels`` and
-    ``predictions``: class numbers (N,); ``images``: uint8 (N, 3, H, H) or None, then the page has no pictures.
-
-    Raises:
-        ValueError: arrays of different lengths, or more images than fit into one picture.
+    ``stages``: coordinates (N, 2) by name; labels and predictions: class numbers (N,); ``images``: uint8 (N, 3, H, H).
     """
-    n = len(labels)
-    lengths = {"predictions": len(predictions), **{name: len(Y) for name, Y in stages.items()}}
-    lengths |= {} if images is None else {"images": len(images)}
-    if wrong := {what: length for what, length in lengths.items() if length != n}:
-        raise ValueError(f"{n} labels do not go together with {wrong}")
+    given = {"predictions": predictions, "images": labels if images is None else images, **stages}
+    if wrong := {what: len(array) for what, array in given.items() if len(array) != len(labels)}:
+        raise ValueError(f"{len(labels)} labels do not go together with {wrong}")
     data = {
-        "points": n,
+        "points": len(labels),
         "classes": list(classes),
         "colours": list(class_colours(classes).values()),
         "labels": _base64(labels.astype(np.uint8)),
         "predictions": _base64(predictions.astype(np.uint8)),
-        "stages": [_stage(name, Y) for name, Y in stages.items()],
+        "stages": [
+            {"name": name, "steps": _base64(steps.astype("<u2")), "offset": offset.tolist(), "scale": scale.tolist()}
+            for name, (steps, offset, scale) in zip(stages, map(quantised, stages.values()), strict=True)
+        ],
     }
     sprite = ""
     if images is not None:
@@ -134,23 +117,18 @@ def explorer_page(
         title=html.escape(title),
         hint="Point at an image's place to see what it is. Wheel: zoom. Drag: move. Double-click: all."
         + (" Arrow keys: stages." if len(stages) > 1 else ""),
-        description=html.escape(f"{n:,} images of {len(classes)} classes as points in the plane"),
+        description=html.escape(f"{len(labels):,} images of {len(classes)} classes as points in the plane"),
         sprite=sprite,
         # A class may be called anything, even "</script>".
         data=json.dumps(data).replace("<", "\\u003c"),
     )
 
 
-def _stage(name: str, Y: np.ndarray) -> dict:
-    steps, offset, scale = quantised(Y)
-    return {"name": name, "steps": _base64(steps.astype("<u2")), "offset": offset.tolist(), "scale": scale.tolist()}
-
-
 def _sprite(images: np.ndarray) -> tuple[bytes, int]:
     """Return all ``images`` as tiles of one JPEG, row by row, and how many stand in a row."""
     n, _, _, size = images.shape
-    columns = math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
+    columns = int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
     if columns * size > LARGEST_SIDE:
         raise ValueError(f"{n:,} images of {size} x {size} do not fit into one picture; give fewer, or none")
     tiles = np.full((rows * columns, size, size, 3), 255, np.uint8)

@@ -1,13 +1,11 @@
 """The latent space of recorded runs: worked out once, kept, and read back.
 
-Each axis is cut into 65,536 steps from its least to its greatest value, so a coordinate is off by no more than half a
-step, 1/131,070 of the width: by 0.0015 in a picture that is 200 wide, as a t-SNE of 45,000 points may be.
+Each axis is cut into 65,536 steps, so a coordinate is off by no more than 1/131,070 of the width: by 0.0015 of 200.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from helpers.data import Split, load, subset
-from helpers.files import atomic_write, sha256_array, write_if_changed
-from helpers.latent.quality import align, intermixing, kl_divergence, quality
-from helpers.latent.tsne import embed, principal
+from helpers.files import atomic_write, sha256_array
+from helpers.latent.tsne import Picture, align, embed, intermixing, kl_divergence, principal, quality
 from helpers.models import latents
 from helpers.record import Run, load_snapshot, pack, unpack
 from helpers.settings import embeddings_folder, smoke
 from helpers.training import EVALUATION_BATCH, normalise, pick_device, predict, training_split
 
 STEPS = 2**16 - 1
-REHEARSED = 250  # iterations in a rehearsal
 
 
 def quantised(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,11 +33,8 @@ def quantised(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.rint((Y - offset) / scale).astype(np.uint16), offset, scale
 
 
-def save_coordinates(path: Path, Y: np.ndarray, about: Mapping[str, Any]) -> bool:
-    """Return whether ``path`` (.npz) had to be written to hold ``Y`` (N, 2) and ``about``, plain values as in JSON.
-
-    The file is whole or not there, and the same content always gives the same bytes.
-    """
+def save_coordinates(path: Path, Y: np.ndarray, about: Mapping[str, Any]) -> None:
+    """Write ``Y`` (N, 2) and ``about``, plain values as in JSON, to ``path`` (.npz): the same bytes for the same."""
     steps, offset, scale = quantised(Y)
     note = {"about": about, "offset": offset.tolist(), "scale": scale.tolist()}
     buffer = BytesIO()
@@ -49,7 +42,7 @@ def save_coordinates(path: Path, Y: np.ndarray, about: Mapping[str, Any]) -> boo
     planes = np.ascontiguousarray(steps.T.astype("<u2")).view(np.uint8).reshape(2, len(steps), 2).transpose(0, 2, 1)
     arrays = {"planes": np.ascontiguousarray(planes), "note": np.array(json.dumps(note, sort_keys=True))}
     np.savez_compressed(buffer, allow_pickle=False, **arrays, sha256=np.array(_digest(steps, note)))
-    return write_if_changed(path, buffer.getvalue())
+    atomic_write(path, buffer.getvalue())
 
 
 def load_coordinates(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -79,11 +72,7 @@ def split_latents(
     *,
     batch_size: int = EVALUATION_BATCH,
 ) -> dict[str, np.ndarray]:
-    """Return the named layers' outputs for all images of ``split``, {name: float32 (N, D)}, in order, on the CPU.
-
-    The bytes pass through the net ``batch_size`` at a time, normalised by ``mean`` and ``std`` (3,) on the net's
-    device. The net stays as it was. Raises ValueError for an unknown layer, with those that there are.
-    """
+    """Return the named layers' outputs for all images of ``split``, {name: float32 (N, D)}, in order, on the CPU."""
     device = next(model.parameters()).device
     parts: dict[str, list[Tensor]] = {}
     for images in split.images.split(batch_size):
@@ -93,86 +82,47 @@ def split_latents(
     return {name: torch.cat(outputs).numpy() for name, outputs in parts.items()}
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An embedding of one layer's latents of a run's training images, and what is known about it.
-
-    ``coordinates``: float32 (N, 2), in the order of the training split; ``about``: plain values, among them ``run``
-    (the key of its record), ``layer``, ``epoch``, ``backend``, ``parameters``, ``seconds``, ``quality`` (figures of
-    merit by name) and ``mixing`` (pairs of classes with the share of neighbours that they exchange).
-    """
-
-    coordinates: np.ndarray
-    about: Mapping[str, Any]
-
-    @property
-    def quality(self) -> dict[str, float]:
-        """Return the figures of merit by name."""
-        return self.about["quality"]
-
-    @property
-    def mixing(self) -> dict[tuple[str, str], float]:
-        """Return how much each pair of classes mixes, the most first."""
-        return {(one, other): share for one, other, share in self.about["mixing"]}
-
-
-def picture(
-    run: Run, layer: str, epoch: int, *, points: int | None = None, after: Picture | None = None, **parameters: Any
-) -> Picture:
-    """Return the t-SNE picture of ``layer`` after ``epoch`` epochs of ``run``, read, or made now and kept.
-
-    The images are those that the run learned from, or ``points`` of them, stratified. ``after``, a picture of the same
-    images, is where this one starts from and what it is turned to. The run's seed is the embedding's, and
-    ``parameters`` are those of :func:`helpers.latent.tsne.embed`.
-
-    Raises:
-        FileNotFoundError: it was not made yet, and the run's weights are not here.
-        ValueError: an unknown layer, unusable parameters, or a damaged file.
-    """
-    path = _path(run, layer, epoch, points, after, parameters)
-    if not path.is_file():
-        made = make_picture(run, layer, epoch, points=points, after=after, **parameters)
-        save_coordinates(path, made.coordinates, made.about)
-    # Read back also when it was just made: a coordinate is the same the first time and ever after.
-    return Picture(*load_coordinates(path))
-
-
 def pictures(run: Run, layer: str, epochs: Iterable[int], **choices: Any) -> list[Picture]:
-    """Return the :func:`picture` after each of ``epochs``, each one started from and turned to the one before."""
+    """Return the :func:`make_picture` after each of ``epochs``, started from the one before: read, or made and kept."""
     made: list[Picture] = []
     for epoch in epochs:
-        made.append(picture(run, layer, epoch, after=made[-1] if made else None, **choices))
+        after = made[-1] if made else None
+        path = _path(run, layer, epoch, after=after, **choices)
+        if not path.is_file():
+            new = make_picture(run, layer, epoch, after=after, **choices)
+            save_coordinates(path, new.coordinates, new.about)
+        # Read back also when it was just made: a coordinate is the same the first time and ever after.
+        made.append(Picture(*load_coordinates(path)))
     return made
 
 
 def make_picture(
     run: Run, layer: str, epoch: int, *, points: int | None = None, after: Picture | None = None, **parameters: Any
 ) -> Picture:
-    """Return what :func:`picture` does, made now and not kept."""
+    """Return the t-SNE picture, made now, of ``layer`` after ``epoch`` epochs of ``run``; ``parameters`` are embed's.
+
+    The images are those that the run learned from, or ``points`` of them, stratified. ``after``, a picture of the same
+    images, is where this one starts from and what it is turned to. The run's seed is the embedding's.
+    """
     data, split = load(run.experiment.dataset), pictured(run, points)
     network = load_snapshot(run, epoch).to(pick_device())
     X = split_latents(network, split, data.mean, data.std, layer)[layer]
-    start = {} if after is None else {"initialization": after.coordinates}
     if smoke():  # a rehearsal shows that it works, not what comes of it
-        parameters["iterations"] = min(parameters.get("iterations", REHEARSED), REHEARSED)
+        parameters["iterations"] = min(parameters.get("iterations", 250), 250)
         if "perplexity" in parameters:  # its few pictures bear no large one
             parameters["perplexity"] = min(parameters["perplexity"], (len(X) - 1) // 3)
-    made = embed(X, **{"seed": run.seed, **start, **parameters})
+    made = embed(X, **{"seed": run.seed, "initialization": after and after.coordinates, **parameters})
     Y = made.coordinates if after is None else align(made.coordinates, after.coordinates)
-    labels = split.labels.cpu().numpy()
-    kl = made.kl
+    labels, about = split.labels.cpu().numpy(), made.about
+    kl = about.pop("kl")
     if kl is None:  # the backend's own where it has one: to work it out again takes as long as the embedding
-        kl = kl_divergence(principal(X, made.parameters["dimensions"]), Y, made.parameters["perplexity"])
-    about = {
+        kl = kl_divergence(principal(X, about["parameters"]["dimensions"]), Y, about["parameters"]["perplexity"])
+    about |= {
         "run": run.content["key"],
         "device": run.device,
         "layer": layer,
         "epoch": epoch,
-        "after": None if after is None else after.about["epoch"],
-        "backend": made.backend,
-        "parameters": made.parameters,
-        "repeatable": made.repeatable,
-        "seconds": round(made.seconds, 2),
+        "after": after and after.about["epoch"],
         "quality": {name: round(value, 5) for name, value in {**quality(X, Y, labels), "kl": kl}.items()},
         "mixing": [(one, other, round(share, 5)) for one, other, share in intermixing(Y, labels, data.classes)],
     }
@@ -180,12 +130,8 @@ def make_picture(
 
 
 def answers(run: Run, epoch: int, *, points: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the true classes and those that the network named after ``epoch`` epochs, uint8 (N,) each.
-
-    In the order of a :func:`picture` of as many ``points``; read, or computed now and kept. Raises FileNotFoundError
-    where that takes weights that are not here.
-    """
-    path = _path(run, "answers", epoch, points, None, {}).with_suffix(".json")
+    """Return the true classes and those named after ``epoch`` epochs, uint8 (N,), as :func:`pictured`; read if kept."""
+    path = _path(run, "answers", epoch, points).with_suffix(".json")
     if not path.is_file():
         data, split = load(run.experiment.dataset), pictured(run, points)
         named = predict(load_snapshot(run, epoch).to(pick_device()), split, data.mean, data.std).argmax(1)
@@ -196,13 +142,13 @@ def answers(run: Run, epoch: int, *, points: int | None = None) -> tuple[np.ndar
 
 
 def pictured(run: Run, points: int | None = None) -> Split:
-    """Return the images that a :func:`picture` of so many ``points`` shows, in its order; needs the data set."""
+    """Return the images that a picture of so many ``points`` shows, in its order; needs the data set."""
     split = training_split(run.experiment, load(run.experiment.dataset))
     return split if points is None else subset(split, min(points, len(split)), seed=0)
 
 
 def _path(
-    run: Run, layer: str, epoch: int, points: int | None, after: Picture | None, parameters: Mapping[str, Any]
+    run: Run, layer: str, epoch: int, points: int | None = None, after: Picture | None = None, **parameters: Any
 ) -> Path:
     """Return the file for these choices: those that differ give another name, so none is ever taken for another."""
     choices = {"points": points, "after": after and after.about["epoch"], **parameters}
