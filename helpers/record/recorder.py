@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from safetensors.torch import save
 from sklearn.metrics import confusion_matrix
@@ -92,6 +91,8 @@ def _processor() -> str:
 
 def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
     """Return what tells later where a result comes from."""
+    import torchvision  # not before it is wanted: it takes two seconds
+
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
