@@ -60,8 +60,6 @@ def twin(layer, images=True):
             module.running_var = torch.from_numpy(layer.state["variance"].copy())
         case cnn.MaxPool2d():
             module = nn.MaxPool2d(layer.kernel)
-        case cnn.AvgPool2d():
-            module = nn.AvgPool2d(layer.kernel)
         case cnn.ReLU():
             module = nn.ReLU()
         case cnn.Flatten():

@@ -6,15 +6,25 @@ second layer, one thread: 10 ms and 11 ms). Here the same happens for a few imag
 that stays in the processor's cache, and is used again at once; what backward needs of it, it makes again.
 """
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 
-from helpers.numpy_cnn.layers import Layer, he, total
-from helpers.numpy_cnn.threads import over_images, scratch
+from helpers.numpy_cnn.layers import Layer, he, over_images, total
 
 # A block's windows should stay in what one core has of the second- and third-level caches.
 BLOCK_BYTES = 2 << 20
+_local = threading.local()
+
+
+def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's array for ``slot``, with what it last held; shared by all layers, it stays in the cache."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = _local.__dict__.get(slot)
+    if memory is None or memory.nbytes < size:
+        memory = _local.__dict__[slot] = np.empty(size, np.uint8)
+    return memory[:size].view(dtype).reshape(shape)
 
 
 class Conv2d(Layer):
@@ -25,13 +35,12 @@ class Conv2d(Layer):
     """
 
     label = "conv"
-    options = ("inputs", "outputs", "kernel", "stride", "padding")
     needs_output = False
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
-        if not (0 <= padding < kernel and stride >= 1):
-            raise ValueError(f"Conv2d wants stride >= 1 and padding < kernel, got {stride=}, {padding=}, {kernel=}")
+        if not 0 <= padding < kernel:
+            raise ValueError(f"Conv2d wants padding < kernel, got {padding=}, {kernel=}")
         self.inputs, self.outputs, self.kernel, self.stride, self.padding = inputs, outputs, kernel, stride, padding
         self.initialise(np.random.default_rng(0))
 
@@ -47,9 +56,8 @@ class Conv2d(Layer):
             raise self.wants(shape, f"(N, H, W, {self.inputs}): channels last, {self.inputs} of them")
         height, width = ((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in shape[:2])
         if min(height, width) < 1:
-            raise self.wants(
-                shape, f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
-            )
+            wanted = f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
+            raise self.wants(shape, wanted)
         return height, width, self.outputs
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -89,7 +97,7 @@ class Conv2d(Layer):
         return dx
 
     def _summed(self, work) -> list[np.ndarray]:
-        """Return the sums of the arrays that ``work`` returns for each share, added up in the shares' order."""
+        """Return the sums, in the shares' order, of the arrays that ``work`` returns for each."""
         return [sum(arrays[1:], arrays[0]) for arrays in zip(*over_images(work, len(self.x)), strict=True)]
 
     def _weight_gradient(self, share: slice, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +112,7 @@ class Conv2d(Layer):
             bias += total(rows)
         return weight, bias
 
-    def _both_gradients(
-        self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _both_gradients(self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray) -> tuple:
         """Return one share's part of dW, as (in, kernel²·out), still turned, and of db, and write its part of dx."""
         weight, bias = np.zeros(turned.T.shape, dy.dtype), np.zeros_like(self.parameters["bias"])
         product = scratch("product", weight.shape, dy.dtype)
@@ -120,17 +126,14 @@ class Conv2d(Layer):
         return weight, bias
 
     def _windows_of_x(self, share: slice) -> "Unroll":
-        """Return what unrolls x, padded: a row of kernel²·in numbers for each output pixel."""
+        # A row of kernel²·in numbers of x, padded, for each output pixel.
         canvas = [size + 2 * self.padding for size in self.x.shape[1:3]]
         place = [slice(self.padding, self.padding + size) for size in self.x.shape[1:3]]
         return Unroll(self.x[share], canvas, place, self.kernel, self.stride)
 
     def _windows_of_dy(self, share: slice, dy: np.ndarray) -> "Unroll":
-        """Return what unrolls dy: a row of kernel²·out numbers for each pixel of x.
-
-        Window i reaches over all outputs that x[i] has a part in, if dy is set kernel - 1 - padding into the zeros,
-        with stride - 1 zeros between neighbours.
-        """
+        # A row of kernel²·out numbers of dy for each pixel of x. Window i reaches over all outputs that x[i] has a part
+        # in, if dy is set kernel - 1 - padding into the zeros, with stride - 1 zeros between neighbours.
         start = self.kernel - 1 - self.padding
         canvas = [size + self.kernel - 1 for size in self.x.shape[1:3]]
         place = [slice(start, start + self.stride * (count - 1) + 1, self.stride) for count in dy.shape[1:3]]
@@ -170,16 +173,14 @@ class Unroll:
         return self.columns[:n].reshape(-1, self.row)
 
 
-class Pool2d(Layer):
-    """What both kinds share: windows of ``kernel`` x ``kernel`` pixels, side by side.
+class MaxPool2d(Layer):
+    """y = the largest number of each window of ``kernel`` x ``kernel`` pixels, side by side.
 
-    The windows are never written out. For each place in a window there is a strided view of the image that holds
-    this place of every window, (N, H', W', C), and the pool is an elementwise sum or maximum of them. Rows and columns
-    that fill no window are left out.
+    The windows are never written out: for each place in a window there is a strided view of the image that holds this
+    place of every window, (N, H', W', C). Rows and columns that fill no window are left out.
     """
 
     label = "pool"
-    options = ("kernel",)
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -191,15 +192,10 @@ class Pool2d(Layer):
             raise self.wants(shape, f"(N, H, W, C): images, channels last, of at least {self.kernel} pixels a side")
         return shape[0] // self.kernel, shape[1] // self.kernel, shape[2]
 
-    def places(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return, for each place in a window, the view (n, H', W', C) of the ``images`` with that place."""
+    def _places(self, images: np.ndarray) -> list[np.ndarray]:
         k = self.kernel
         height, width = (size // k * k for size in images.shape[1:3])
         return [images[:, r:height:k, c:width:k] for r in range(k) for c in range(k)]
-
-
-class MaxPool2d(Pool2d):
-    """y = the largest number of each window."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the windows' maxima: (N, H, W, C) -> (N, H', W', C)."""
@@ -207,7 +203,7 @@ class MaxPool2d(Pool2d):
         self.y = y = self.buffer("y", self.check(x), x.dtype)
 
         def largest(share: slice) -> None:
-            first, *others = self.places(x[share])
+            first, *others = self._places(x[share])
             y[share] = first
             for place in others:
                 np.maximum(y[share], place, out=y[share])
@@ -222,7 +218,7 @@ class MaxPool2d(Pool2d):
         def give(share: slice) -> None:
             dx[share] = 0
             left = dy[share].copy()  # what is still to be given away
-            *pairs, (_, last) = zip(self.places(self.x[share]), self.places(dx[share]), strict=True)
+            *pairs, (_, last) = zip(self._places(self.x[share]), self._places(dx[share]), strict=True)
             for place, target in pairs:
                 given = left * (place == self.y[share])
                 target += given
@@ -230,23 +226,4 @@ class MaxPool2d(Pool2d):
             last += left  # where no other place was the largest, the last one is
 
         over_images(give, len(dy))
-        return dx
-
-
-class AvgPool2d(Pool2d):
-    """y = the mean of each window."""
-
-    needs_output = False
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return the windows' means: (N, H, W, C) -> (N, H', W', C)."""
-        self.check(x)
-        self.x_shape = x.shape
-        return sum(self.places(x)) / self.kernel**2
-
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dx: each number of a window has an equal part in its mean."""
-        dx = np.zeros(self.x_shape, dy.dtype)
-        for target in self.places(dx):
-            target += dy / self.kernel**2
         return dx

@@ -35,7 +35,7 @@ from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
 from helpers.record.run import FORMAT, kind_for, pack, record_path, snapshot_path, weights_path
 from helpers.settings import DATA, KEEP_MEMORY, ROOT, runs_folder, smoke
-from helpers.training import Experiment, Fit, criterion, fingerprint, numpy_engine, pick_device, predict, training_split
+from helpers.training import Experiment, Fit, criterion, fingerprint, pick_device, predict, training_split
 from helpers.training.loop import fit
 
 BINS = 15
@@ -181,11 +181,8 @@ def train_run(
     place = pick_device(kind_for(experiment, device))
     began = time.perf_counter()
     path = checkpoints and checkpoints / f"{experiment.key}-{place.type}.pt"
-    if experiment.engine == "numpy":
-        fitted = numpy_engine.fit(experiment, data, checkpoint_path=path, progress=progress)
-    else:
-        keep = partial(_keep_snapshot, experiment.key, place.type) if experiment.snapshots else None
-        fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
+    keep = partial(_keep_snapshot, experiment.key, place.type) if experiment.snapshots else None
+    fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=keep)
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     loss = criterion(experiment, len(data.classes), splits["train"])
     if experiment.flagship:
