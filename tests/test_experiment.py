@@ -34,7 +34,6 @@ from helpers.training.parts import OPTIMIZERS
         ({"initial": "../weights"}, r"initial='../weights'.*three-convolutions"),
         ({"initial": None}, "initial=None"),
         ({"engine": "jax"}, "numpy"),
-        ({"engine": "numpy", "model": "r2"}, "r3"),
         ({"engine": "numpy", "model": "r1", "initial": "abc"}, "initial=''"),
     ],
 )

@@ -1,6 +1,6 @@
 """The NumPy network as an engine of experiments: choices, pictures and weights arrive where they should."""
 
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,19 +11,10 @@ from helpers import numpy_cnn as cnn
 from helpers.data import load
 from helpers.models import build
 from helpers.numpy_cnn.training import predict
-from helpers.training import normalise
+from helpers.training import Experiment, normalise
 from helpers.training.loop import load_weights, pictures
 
-CHOICES = {
-    "model": "r3", "model_options": {}, "optimizer": "SGD", "optimizer_options": {}, "lr": 0.01,
-    "schedule": "constant", "schedule_options": {}, "loss": "CrossEntropyLoss", "loss_options": {},
-    "augmentation": "", "precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0,
-    "class_weights": "", "initial": "", "seed": 0,
-}  # fmt: skip
-
-
-def choose(**changes):
-    return SimpleNamespace(**CHOICES | changes)
+choose = partial(Experiment, engine="numpy", model="r3", optimizer="SGD", lr=0.01)
 
 
 @pytest.mark.parametrize("name", list(cnn.NETWORKS))
@@ -83,4 +74,4 @@ def test_choices_become_parts():
 )
 def test_what_the_numpy_network_cannot_do_is_refused_with_what_it_can(changes, message):
     with pytest.raises(ValueError, match=message):
-        cnn.parts(choose(**changes))
+        choose(**changes)

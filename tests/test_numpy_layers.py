@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
 from helpers.numpy_cnn import conv
-from helpers.numpy_cnn.layers import over_images
+from helpers.numpy_cnn.layers import BatchNorm, over_images
 
 EXACT = 1e-9
 
@@ -111,7 +111,7 @@ def test_other_layers(layer, shape):
 @pytest.mark.parametrize("shape", [(2, 3), (17, 4), (3, 5, 4, 2), (1, 2, 3, 4), (16, 3, 3, 5)])
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm(shape, training):
-    layer = cnn.BatchNorm(shape[-1])
+    layer = BatchNorm(shape[-1])
     layer.training = training
     module = compare(layer, rng().standard_normal(shape) * 3 + 2)
     assert relative_error(layer.state["mean"], module.running_mean.numpy()) < EXACT
@@ -119,7 +119,7 @@ def test_batch_norm(shape, training):
 
 
 def test_batch_norm_evaluates_with_the_running_statistics_of_training():
-    layer = cnn.BatchNorm(3).initialise(rng(), np.float64)
+    layer = BatchNorm(3).initialise(rng(), np.float64)
     module = twin(layer).double()
     for step in range(5):
         x = rng(step).standard_normal((4, 3, 3, 3)) + step
@@ -134,7 +134,7 @@ LAYERS = [
     (cnn.MaxPool2d(2), (2, 5, 4, 2)),
     (cnn.Linear(4, 3), (5, 4)),
     (cnn.ReLU(), (3, 4)),
-    (cnn.BatchNorm(3), (4, 2, 2, 3)),
+    (BatchNorm(3), (4, 2, 2, 3)),
     (cnn.Flatten(), (2, 2, 3, 2)),
 ]
 
@@ -175,7 +175,7 @@ SHOWN = [
     ("linear", "linear_backward", cnn.Linear(6, 4), (3, 6)),
     ("relu", "relu_backward", cnn.ReLU(), (2, 4, 4, 3)),
     ("max_pool", "max_pool_backward", cnn.MaxPool2d(2), (2, 6, 8, 3)),
-    ("batch_norm", "batch_norm_backward", cnn.BatchNorm(3), (3, 4, 5, 3)),
+    ("batch_norm", "batch_norm_backward", BatchNorm(3), (3, 4, 5, 3)),
 ]
 
 
@@ -215,18 +215,6 @@ def test_the_lesson_s_training_step_is_the_network_s():
         assert LESSON["training_step"](parameters, x, labels, 0.1) == pytest.approx(loss, rel=EXACT)
     for ours, theirs in zip(parameters, network.parameters.values(), strict=True):
         assert relative_error(ours, theirs) < EXACT
-
-
-@pytest.mark.parametrize("count", [2, 3, 8])
-def test_any_number_of_threads_gives_the_same_bits(count):
-    results = []
-    for threads in (1, count):
-        with cnn.use_threads(threads):
-            layer = cnn.Conv2d(8, 16, 3, padding=1)
-            x = rng().standard_normal((37, 12, 12, 8)).astype(np.float32)
-            y = layer.forward(x)
-            results.append((y, layer.backward(y), layer.gradients["weight"], layer.gradients["bias"]))
-    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_initial_weights_have_the_variance_of_their_scheme():

@@ -16,9 +16,8 @@ from torch import nn
 
 from helpers.data import Split, channel_statistics, load
 from helpers.models import build, structure_hash
-from helpers.training import Experiment, Trainer, criterion, loop, normalise, predict, training_split
+from helpers.training import Experiment, Trainer, criterion, loop, predict, training_split
 from helpers.training.loop import fit
-from helpers.training.parts import LOSSES
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
 
@@ -101,14 +100,6 @@ def test_notebook_03_writes_network_and_training_out(data):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_normalised_images_have_mean_zero_and_deviation_one_in_every_channel():
-    data = load("digits")
-    images = normalise(data.train.images, data.mean, data.std)
-    assert images.mean((0, 2, 3)).abs().max() < 1e-4
-    assert (images.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    assert images.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_kl_divergence_is_cross_entropy_in_value_and_gradient():
     labels = torch.arange(32) % 10
     gradients = []
@@ -119,14 +110,6 @@ def test_kl_divergence_is_cross_entropy_in_value_and_gradient():
         gradients.append((value.item(), logits.grad))
     assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-12)
     torch.testing.assert_close(gradients[0][1], gradients[1][1])
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_smallest_at_the_right_answer(name):
-    compute = criterion(Experiment(loss=name), 3, of_classes(1, 1, 1))
-    labels = torch.tensor([0, 1, 2])
-    right, wrong = 9 * torch.eye(3), 9 * torch.eye(3).roll(1, 0)
-    assert compute(right, labels) < compute(wrong, labels)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +126,9 @@ def test_schedules_follow_their_formula(schedule, options, oracle):
 
 
 def test_one_cycle_spans_exactly_all_steps():
-    experiment = SMALL.but(schedule="OneCycleLR", epochs=3)
-    history = train(experiment).history
+    history = train(SMALL.but(schedule="OneCycleLR", epochs=3)).history
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1)
-    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=12)
-    rates = []
+    oracle, rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=12), []
     for _ in range(12):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -156,13 +137,9 @@ def test_one_cycle_spans_exactly_all_steps():
 
 
 def test_early_stopping_keeps_the_best_weights():
-    experiment = SMALL.but(epochs=30, patience=2, lr=0.2)
-    data = load("digits")
-    fitted = fit(experiment, data, device="cpu", progress=False)
+    data, fitted = load("digits"), train(SMALL.but(epochs=30, patience=2, lr=0.2))
     accuracies = fitted.history["validation_accuracy"]
-    best = int(np.argmax(accuracies))
-    assert fitted.best_epoch == best + 1
-    assert len(accuracies) == best + 1 + 2 < 30
+    assert fitted.best_epoch == int(np.argmax(accuracies)) + 1 == len(accuracies) - 2 < 28
     guesses = predict(fitted.model, data.validation, data.mean, data.std).argmax(1)
     assert (guesses == data.validation.labels).float().mean().item() == pytest.approx(max(accuracies))
 

@@ -19,6 +19,7 @@ from helpers.numpy_cnn.conv import Conv2d, MaxPool2d
 from helpers.numpy_cnn.layers import BatchNorm, Flatten, Layer, Linear, ReLU, Sequential, softmax_cross_entropy
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+CHECKPOINT_EVERY = 200  # steps
 
 Prepare = Callable[[np.ndarray], np.ndarray]  # uint8 pictures -> a network's input
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 pictures -> others
@@ -123,18 +124,15 @@ def one_cycle(step: int, steps: int) -> float:
 
 
 class Pictures(NamedTuple):
-    """Images (N, H, W, C), as stored, usually uint8, and their labels (N,), whole numbers from 0."""
+    """Images (N, H, W, C), uint8, and their labels (N,), whole numbers from 0."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 def normaliser(mean: np.ndarray, std: np.ndarray) -> Prepare:
-    """Return the function that makes uint8 pictures (n, H, W, C) into float32 numbers of mean 0 and deviation 1.
-
-    ``mean`` and ``std`` are per channel (C,), on the scale 0 to 1, of the training images.
-    """
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    """Return the function that normalises uint8 pictures (n, H, W, C) by ``mean`` and ``std`` (C,), 0 to 1."""
+    mean, std = np.float64(mean), np.float64(std)
     scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
     def prepare(images: np.ndarray) -> np.ndarray:
@@ -208,7 +206,6 @@ def fit(
     augment: Augment | None = None,
     schedule: Schedule = constant,
     checkpoint: Path | None = None,
-    checkpoint_every: int = 200,
     progress: bool = True,
 ) -> tuple[dict[str, list[float]], list[float], str | None]:
     """Train ``network``; return its history, the loss of every step, and None or where the loss was no number.
@@ -216,7 +213,7 @@ def fit(
     The history has a value per epoch under each name of ``HISTORY``; the training figures are those of the pictures as
     they were learned from. A loss that is no number ends the training.
 
-    With a ``checkpoint`` path the state is saved there every ``checkpoint_every`` steps and after every epoch, and a
+    With a ``checkpoint`` path the state is saved there every few hundred steps and after every epoch, and a
     training that finds the file goes on from it, to the same numbers as one that was never stopped: all that is random
     is a function of the seed and the epoch or the step.
     """
@@ -262,7 +259,7 @@ def fit(
             if (step + 1) % 50 == 0:
                 accuracy = sum(right[-50:]) / (50 * batch_size)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{np.mean(losses[-50:]):.3f}", accuracy=f"{accuracy:.1%}")
-            if checkpoint is not None and ((step + 1) % checkpoint_every == 0 or position == per_epoch - 1):
+            if checkpoint is not None and ((step + 1) % CHECKPOINT_EVERY == 0 or position == per_epoch - 1):
                 _save(checkpoint, network, optimizer, settings, state)
             bar.update()
     optimizer.lr = base_lr

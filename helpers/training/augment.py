@@ -9,6 +9,7 @@ makes the same images.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -86,11 +87,10 @@ def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of transform: what it does, its strength's default and limits, and its two functions."""
+    """A kind of transform: what it does, its strength's default and limits, and its function."""
 
     description: str
     default: float
-    choose: Callable[[float, int, Generator], Tensor]  # strength, number of images, generator
     change: Callable[[Tensor, Tensor, float], Tensor]  # images, choices, strength
     low: float = 0
     high: float = math.inf
@@ -98,47 +98,15 @@ class Kind:
     by_turns: bool = False  # whether the epoch decides, not chance
 
 
-def _uniform(n: int | tuple[int, int], generator: Generator) -> Tensor:
-    return torch.rand(n, generator=generator, device=generator.device)
-
-
-def _mirrored(p: float, n: int, generator: Generator) -> Tensor:
-    return _uniform(n, generator) < p
-
-
-def _corners(pad: float, n: int, generator: Generator) -> Tensor:
-    return torch.randint(2 * int(pad) + 1, (2, n), generator=generator, device=generator.device)
-
-
-def _angles(limit: float, n: int, generator: Generator) -> Tensor:
-    return limit * (2 * _uniform(n, generator) - 1)
-
-
-def _sigmas(limit: float, n: int, generator: Generator) -> Tensor:
-    return 0.1 + (limit - 0.1) * _uniform(n, generator)
-
-
-def _centres(side: float, n: int, generator: Generator) -> Tensor:
-    return _uniform((2, n), generator)
-
-
-def _sides(strength: float, n: int, generator: Generator) -> Tensor:
-    return _mirrored(0.5, n, generator)
-
-
+ALTERNATELY = "mirrors left and right every image in every other epoch, half of them in the odd ones"
 KINDS = {
-    "hflip": Kind("mirrors left and right, with this probability", 0.5, _mirrored, hflip, high=1),
-    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, _mirrored, vflip, high=1),
-    "altflip": Kind(
-        *("mirrors left and right every image in every other epoch, half of them in the odd ones", 1, _sides, hflip),
-        **{"low": 1, "high": 1, "by_turns": True},
-    ),
-    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, _corners, crop, whole=True),
-    "rotate": Kind(
-        "turns by up to this many degrees either way, black fills the corners", 30, _angles, rotate, high=180
-    ),
-    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, _sigmas, blur, low=0.1),
-    "cutout": Kind("blackens a square of this side anywhere, clipped at the edges", 8, _centres, cutout, whole=True),
+    "hflip": Kind("mirrors left and right, with this probability", 0.5, hflip, high=1),
+    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, vflip, high=1),
+    "altflip": Kind(ALTERNATELY, 1, hflip, low=1, high=1, by_turns=True),
+    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, crop, whole=True),
+    "rotate": Kind("turns by up to this many degrees either way, black fills the corners", 30, rotate, high=180),
+    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, blur, low=0.1),
+    "cutout": Kind("blackens a square of this side anywhere, clipped at the edges", 8, cutout, whole=True),
 }
 # For texts and tables: name -> (what it does, default strength), of those that a single batch can show.
 AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items() if not kind.by_turns}
@@ -153,7 +121,20 @@ class Transform:
 
     def draw(self, n: int, generator: Generator, device: torch.device | str) -> Tensor:
         """Return the choices for n images, on ``device``; their last dimension is n."""
-        return KINDS[self.name].choose(self.strength, n, generator).to(device)
+        uniform = partial(torch.rand, generator=generator, device=generator.device)
+        match self.name:
+            case "crop":
+                sides = 2 * int(self.strength) + 1
+                choices = torch.randint(sides, (2, n), generator=generator, device=generator.device)
+            case "rotate":
+                choices = self.strength * (2 * uniform(n) - 1)
+            case "blur":
+                choices = 0.1 + (self.strength - 0.1) * uniform(n)
+            case "cutout":
+                choices = uniform(2, n)
+            case _:
+                choices = uniform(n) < (0.5 if KINDS[self.name].by_turns else self.strength)
+        return choices.to(device)
 
     def apply(self, images: Tensor, choices: Tensor) -> Tensor:
         """Return the images, changed as chosen: a new tensor of the same shape, type and device."""

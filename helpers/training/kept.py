@@ -37,11 +37,10 @@ def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path
     *_, (last, _) = model.named_children()
     if last != "logits":
         raise ValueError(f"the last layer is {last!r}; give a network that ends in 'logits'")
-    tensors = {}
-    for key, value in model.state_dict().items():
-        tensors[key] = (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        if not tensors[key].isfinite().all():
-            raise ValueError(f"{key} is not finite in half precision; keep a network that converged")
+    state = model.state_dict()
+    tensors = {key: (v.half() if v.is_floating_point() else v).cpu().contiguous() for key, v in state.items()}
+    if large := [key for key, value in tensors.items() if not value.isfinite().all()]:
+        raise ValueError(f"{large[0]} is not finite in half precision; keep a network that converged")
     _fill(_of(Experiment(**record["experiment"]), len(record["classes"])), tensors, "the model")
     info = {name: json.dumps(record[name]) for name in ("experiment", "classes")}
     info |= {"key": record["key"], "device": record["provenance"]["device"]}
@@ -85,9 +84,8 @@ def network_path(name: str) -> Path:
 def start(experiment: Experiment, data: Dataset) -> nn.Module:
     """Return the network from which ``experiment`` starts, its last layer for the classes of ``data``.
 
-    All weights are drawn first, as for a network from scratch; those of a kept network then take the place of all but
-    the last layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds
-    torch. Notebook 13 shows how it is done. ValueError if the kept network has another model or other options.
+    All weights are drawn first, as from scratch; those of a kept network then take the place of all but the last
+    layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds torch.
     """
     model = _of(experiment, len(data.classes))
     if hasattr(model, "renormalise"):

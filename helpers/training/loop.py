@@ -1,8 +1,8 @@
 """One ``fit`` for every experiment of the course: any optimizer, schedule and loss of torch, resumable exactly.
 
 All randomness of an epoch (order, augmentation, dropout) is a function of the seed and the epoch alone. So a run that
-was killed and resumed at its last finished epoch takes exactly the steps of one that never stopped, and runs with the
-same seed see the same images in the same order whatever else differs: their results can be compared in pairs.
+was killed takes exactly the steps of one that never stopped, and runs with the same seed see the same images in the
+same order whatever else differs: their results can be compared in pairs.
 """
 
 import io
@@ -88,8 +88,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[str, Any] | None:
     """Return the state saved at ``path``, on ``device``, or None where there is none that can be used.
 
-    A file that cannot be read, or that belongs to another structure of the model, is set aside under a new name,
-    never deleted, and training starts from the beginning; one line on stderr says so.
+    A file that cannot be read, or of a model of another structure, is set aside under a new name, as stderr says.
     """
     if not path.is_file():
         return None
@@ -104,16 +103,6 @@ def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[st
     path.rename(aside)
     print(f"checkpoint {path.name}: {reason}; kept as {aside.name}, training starts anew", file=sys.stderr)
     return None
-
-
-def _can_compile(device: torch.device) -> bool:
-    if device.type != "cpu":
-        return True
-    has_compiler = shutil.which("g++") or shutil.which("clang++")
-    if has_compiler and Path(sysconfig.get_path("include"), "Python.h").is_file():
-        return True
-    print("torch.compile needs g++ and Python's headers: training without it, more slowly", file=sys.stderr)
-    return False
 
 
 class Trainer:
@@ -141,7 +130,12 @@ class Trainer:
         self.loss = criterion(experiment, len(data.classes), self.train)
         self.average = moving_average(experiment, self.model)
 
-        compiled = (self._pays_to_compile() if compiled is None else compiled) and _can_compile(device)
+        compiled = self._pays_to_compile() if compiled is None else compiled
+        compiler = shutil.which("g++") or shutil.which("clang++")
+        headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+        if compiled and device.type == "cpu" and not (compiler and headers):
+            print("torch.compile needs g++ and Python's headers: training without it, more slowly", file=sys.stderr)
+            compiled = False
         # On a GPU, "reduce-overhead" replays the step as one CUDA graph: these nets are launch-bound there.
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self.forward = torch.compile(self._forward, mode=mode) if compiled else self._forward
@@ -158,10 +152,8 @@ class Trainer:
         return images * cost >= WORTH_COMPILING["cpu"] and not slowed
 
     def _forward(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right.
-
-        Where images are mixtures, ``others`` are the labels that the rest of each, beyond its ``share``, has.
-        """
+        # The mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right. In mixtures,
+        # ``others`` are the labels of what is beyond each image's ``share``.
         precision, kind = self.experiment.precision, self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"), products(precision, self.device):
             logits = self.model(normalise(images, self.mean, self.std))
@@ -188,9 +180,8 @@ class Trainer:
     def epoch(self, number: int, bar: Any) -> None:
         """Go once through the training images in the order that seed and epoch give, and append to the history.
 
-        The last, incomplete batch is left out: the order changes every epoch, so no image misses more than its share,
-        and every step has the same shape, which compiled code and CUDA graphs need. A loss that is infinite or not a
-        number ends it, and ``fit.diverged`` says where.
+        The last, incomplete batch is left out: every step has the same shape, which compiled code and CUDA graphs need.
+        A loss that is infinite or not a number ends it, and ``fit.diverged`` says where.
         """
         began = time.perf_counter()
         sequence = np.random.SeedSequence([self.experiment.seed, number])
@@ -236,10 +227,8 @@ class Trainer:
     def _validate(self, model: nn.Module, prefix: str) -> dict[str, float]:
         logits = predict(model, self.validation, self.mean, self.std)
         labels = self.validation.labels.cpu()
-        return {
-            f"{prefix}validation_loss": self.loss(logits, labels).item(),
-            f"{prefix}validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
-        }
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        return {f"{prefix}validation_loss": self.loss(logits, labels).item(), f"{prefix}validation_accuracy": accuracy}
 
     def remember_best(self) -> bool:
         """Keep the weights if this epoch's validation accuracy is the best yet; return whether patience has run out."""
@@ -280,10 +269,9 @@ def fit(
     """Return the network that ``experiment`` describes, trained on ``data``.
 
     With ``checkpoint_path``, the state is saved there after every epoch, and a run that finds such a file goes on from
-    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads).
-    ``after_epoch(n, network)`` is called before training with 0, and after every epoch with its number, but not by
-    NumPy's engine. ``compiled`` says whether to use torch.compile; left out, it is used where it pays. A diverging loss
-    ends the run early, with the reason in ``Fit.diverged``.
+    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads). PyTorch's
+    engine calls ``after_epoch(n, network)`` before training with 0, and after every epoch with its number, and compiles
+    where it pays unless ``compiled`` says so. A diverging loss ends the run early, as ``Fit.diverged`` says.
     """
     if experiment.engine == "numpy":
         return _fit_numpy(experiment, data, checkpoint_path, progress)
@@ -340,10 +328,8 @@ def pictures(split: Split) -> cnn.Pictures:
 
 @torch.no_grad()
 def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
-    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers.
-
-    PyTorch keeps outputs first, and flattens images channel by channel. ValueError if one has more layers.
-    """
+    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers."""
+    # PyTorch keeps outputs first, and flattens images channel by channel.
     shape, images = (32, 32, 3), None  # what a layer gets, and what the last Flatten got
     for layer, module in zip(network.layers, model, strict=True):
         images = shape if isinstance(layer, cnn.Flatten) else images

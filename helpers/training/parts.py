@@ -45,10 +45,9 @@ def products(precision: str, device: torch.device) -> AbstractContextManager:
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024): steps of momentum, turned into the nearest matrix whose singular values are 1.
 
-    A kernel (out, in, h, w) counts as the matrix (out, in * h * w), for PyTorch's Muon, which takes matrices alone.
-    Biases, batch norms and the last layer, which are not such maps between hidden states, are AdamW's. Muon's steps are
-    scaled to the length of AdamW's ("match_rms_adamw"), so one learning rate serves both; ``OneCycleLR`` needs
-    ``cycle_momentum=False``. Notebook 10 writes the step out.
+    A kernel (out, in, h, w) counts as the matrix (out, in * h * w), as PyTorch's Muon takes matrices alone. Biases, all
+    norms and the last layer are AdamW's; Muon's steps are scaled to its length, so one learning rate serves both.
+    ``OneCycleLR`` needs ``cycle_momentum=False``. Notebook 10 writes the step out.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 1e-3, *, weight_decay: float = 0.0) -> None:
@@ -161,6 +160,5 @@ def schedule(experiment: Any, optimizer: torch.optim.Optimizer, steps: int) -> A
 
 def moving_average(experiment: Any, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of ``model``'s weights and batch-norm statistics, if the experiment wants it."""
-    if not experiment.averaging:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(experiment.averaging), use_buffers=True)
+    averaged = get_ema_multi_avg_fn(experiment.averaging)
+    return AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if experiment.averaging else None
