@@ -67,9 +67,8 @@ class Conv2d(Layer):
         weight = self.parameters["weight"].reshape(-1, self.outputs)  # (kernel²·in, out)
 
         def convolve(share: slice) -> None:
-            unroll = self._windows_of_x(share)
-            for block in unroll.blocks(share):
-                np.matmul(unroll(x[block]), weight, out=y[block].reshape(-1, self.outputs))
+            for block, columns in self._windows_of_x(share):
+                np.matmul(columns, weight, out=y[block].reshape(-1, self.outputs))
                 y[block] += self.parameters["bias"]
 
         over_images(convolve, len(x))
@@ -105,10 +104,9 @@ class Conv2d(Layer):
         weight, bias = (np.zeros_like(self.parameters[name]) for name in ("weight", "bias"))
         weight = weight.reshape(-1, self.outputs)
         product = scratch("product", weight.shape, dy.dtype)
-        unroll = self._windows_of_x(share)
-        for block in unroll.blocks(share):
+        for block, columns in self._windows_of_x(share):
             rows = dy[block].reshape(-1, self.outputs)  # (n·H'·W', out)
-            weight += np.matmul(unroll(self.x[block]).T, rows, out=product)  # (kernel²·in, n·H'·W') @ (n·H'·W', out)
+            weight += np.matmul(columns.T, rows, out=product)  # (kernel²·in, n·H'·W') @ (n·H'·W', out)
             bias += total(rows)
         return weight, bias
 
@@ -116,61 +114,52 @@ class Conv2d(Layer):
         """Return one share's part of dW, as (in, kernel²·out), still turned, and of db, and write its part of dx."""
         weight, bias = np.zeros(turned.T.shape, dy.dtype), np.zeros_like(self.parameters["bias"])
         product = scratch("product", weight.shape, dy.dtype)
-        unroll = self._windows_of_dy(share, dy)
-        for block in unroll.blocks(share):
-            columns = unroll(dy[block])  # (n·H·W, kernel²·out): a window for each pixel of x
+        for block, columns in self._windows_of_dy(share, dy):  # (n·H·W, kernel²·out): a window for each pixel of x
             np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
             rows = self.x[block].reshape(-1, self.inputs)  # (n·H·W, in)
             weight += np.matmul(rows.T, columns, out=product)  # (in, n·H·W) @ (n·H·W, kernel²·out)
             bias += total(dy[block])
         return weight, bias
 
-    def _windows_of_x(self, share: slice) -> "Unroll":
+    def _windows_of_x(self, share: slice) -> Iterator[tuple[slice, np.ndarray]]:
         # A row of kernel²·in numbers of x, padded, for each output pixel.
         canvas = [size + 2 * self.padding for size in self.x.shape[1:3]]
         place = [slice(self.padding, self.padding + size) for size in self.x.shape[1:3]]
-        return Unroll(self.x[share], canvas, place, self.kernel, self.stride)
+        return unrolled(self.x, share, canvas, place, self.kernel, self.stride)
 
-    def _windows_of_dy(self, share: slice, dy: np.ndarray) -> "Unroll":
+    def _windows_of_dy(self, share: slice, dy: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         # A row of kernel²·out numbers of dy for each pixel of x. Window i reaches over all outputs that x[i] has a part
         # in, if dy is set kernel - 1 - padding into the zeros, with stride - 1 zeros between neighbours.
         start = self.kernel - 1 - self.padding
         canvas = [size + self.kernel - 1 for size in self.x.shape[1:3]]
         place = [slice(start, start + self.stride * (count - 1) + 1, self.stride) for count in dy.shape[1:3]]
-        return Unroll(dy[share], canvas, place, self.kernel, 1)
+        return unrolled(dy, share, canvas, place, self.kernel, 1)
 
 
-class Unroll:
-    """Makes the windows of images into the rows of a matrix (im2col), a few images at a time, in reused memory.
+def unrolled(
+    images: np.ndarray, share: slice, canvas: list[int], place: list[slice], kernel: int, stride: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the blocks of a share, as slices of the batch, and their windows as rows (n·H'·W', kernel²·C) (im2col).
 
-    Each image (H, W, C) is set on a ``canvas`` of zeros at ``place``, which pads it. A block has as many images as
-    have their windows in ``BLOCK_BYTES``, at least one.
+    Each image (H, W, C) is set on a ``canvas`` of zeros at ``place``, which pads it. A block has as many images as have
+    their windows in ``BLOCK_BYTES``, at least one, and its rows are good until the next one.
     """
-
-    def __init__(self, images: np.ndarray, canvas: list[int], place: list[slice], kernel: int, stride: int) -> None:
-        channels, dtype = images.shape[3], images.dtype
-        height, width = ((size - kernel) // stride + 1 for size in canvas)
-        self.row = kernel * kernel * channels
-        self.count = min(len(images), max(1, BLOCK_BYTES // (height * width * self.row * dtype.itemsize)))
-        padded = scratch("padded", (self.count, *canvas, channels), dtype)
-        padded[:] = 0
-        self.inner = padded[:, place[0], place[1]]
-        # sliding_window_view puts the window's two axes last: (n, H', W', C, kernel, kernel), a view
-        view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
-        self.windows = view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)  # (n, H', W', kernel, kernel, C)
-        self.columns = scratch("columns", self.windows.shape, dtype)
-
-    def blocks(self, share: slice) -> Iterator[slice]:
-        """Yield the blocks of a share, as slices of the batch."""
-        for start in range(share.start, share.stop, self.count):
-            yield slice(start, min(start + self.count, share.stop))
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the windows of a block of images as rows (n·H'·W', kernel²·C), good until the next call."""
-        n = len(images)
-        self.inner[:n] = images
-        np.copyto(self.columns[:n], self.windows[:n])  # window row by window row, each one piece of kernel·C numbers
-        return self.columns[:n].reshape(-1, self.row)
+    channels, dtype = images.shape[3], images.dtype
+    height, width = ((size - kernel) // stride + 1 for size in canvas)
+    row = kernel * kernel * channels
+    count = min(share.stop - share.start, max(1, BLOCK_BYTES // (height * width * row * dtype.itemsize)))
+    padded = scratch("padded", (count, *canvas, channels), dtype)
+    padded[:] = 0
+    # sliding_window_view puts the window's two axes last: (n, H', W', C, kernel, kernel), a view
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    windows = view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)  # (n, H', W', kernel, kernel, C)
+    columns = scratch("columns", windows.shape, dtype)
+    for start in range(share.start, share.stop, count):
+        block = slice(start, min(start + count, share.stop))
+        n = block.stop - start
+        padded[:n, place[0], place[1]] = images[block]
+        np.copyto(columns[:n], windows[:n])  # window row by window row, each one piece of kernel·C numbers
+        yield block, columns[:n].reshape(-1, row)
 
 
 class MaxPool2d(Layer):

@@ -103,10 +103,7 @@ class Layer:
         return (len(x), *self.output_shape(x.shape[1:]))
 
     def buffer(self, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an uninitialised array, inside a Sequential the same one at every step of the same size.
-
-        New memory of some megabytes is handed out page by page by the system, which costs more than a ReLU.
-        """
+        """Return an uninitialised array, in a Sequential the same one at every step: new memory is slow."""
         if not self.reuse:
             return np.empty(shape, dtype)
         kept = self._buffers.get(key)
@@ -283,10 +280,9 @@ class BatchNorm(Layer):
 
 
 class Sequential(Layer):
-    """Layers in a row: y = f_n(… f_2(f_1(x))), and backward through them in reverse: the chain rule.
+    """Layers in a row, and backward through them in reverse: the chain rule. An output is good until the next forward.
 
-    The layers get names by kind (conv1, relu1, conv2 …) and fresh weights from ``seed``. Inside, arrays are used again
-    at every step, so an output is good until the next ``forward``.
+    The layers get names by kind (conv1, relu1, conv2 …) and fresh weights from ``seed``.
     """
 
     label = "network"

@@ -114,7 +114,6 @@ class Trainer:
         self.mean, self.std = data.mean.to(device), data.std.to(device)
         self.batch = min(experiment.batch_size, len(self.train))
         self.steps = len(self.train) // self.batch
-
         torch.manual_seed(experiment.seed)
         self.model = start(experiment, data)
         self.structure = structure_hash(self.model)
@@ -129,7 +128,6 @@ class Trainer:
         self.augment = augmentation(experiment.augmentation)
         self.loss = criterion(experiment, len(data.classes), self.train)
         self.average = moving_average(experiment, self.model)
-
         compiled = self._pays_to_compile() if compiled is None else compiled
         compiler = shutil.which("g++") or shutil.which("clang++")
         headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
