@@ -1,9 +1,8 @@
 """Random changes to training images, a batch at a time, with a choice of its own for every image.
 
 An augmentation is written as text: transforms in the order in which they act, each with its strength after a colon or,
-without one, at its default, such as ``"crop:4 hflip"``. Images are uint8 tensors (N, C, H, W) on any device and stay
-there, and no step waits for the device. Choosing and changing are two functions: given the same choices, torchvision
-makes the same images.
+without one, at its default, such as ``"crop:4 hflip"``. Images are uint8 tensors (N, C, H, W) and stay on their device,
+for which no step waits. Choosing and changing are apart: given the same choices, torchvision makes the same images.
 """
 
 import math

@@ -71,11 +71,12 @@ def predict(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Tensor
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    mean, std = mean.to(device), std.to(device)
-    batches = split.images.split(EVALUATION_BATCH)
-    logits = [model(normalise(images.to(device), mean, std)).float() for images in batches]
+    batches = [
+        model(normalise(images.to(device), mean.to(device), std.to(device))).float()
+        for images in split.images.split(EVALUATION_BATCH)
+    ]
     model.train(was_training)
-    return torch.cat(logits).cpu()
+    return torch.cat(batches).cpu()
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
