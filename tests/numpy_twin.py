@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
+from helpers.numpy_cnn.layers import BatchNorm
 from helpers.settings import ROOT
 
 
@@ -54,14 +55,12 @@ def twin(layer, images=True):
             module = nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
         case cnn.Linear():
             module = nn.Linear(layer.inputs, layer.outputs)
-        case cnn.BatchNorm():
+        case BatchNorm():
             module = (nn.BatchNorm2d if images else nn.BatchNorm1d)(layer.channels)
             module.running_mean = torch.from_numpy(layer.state["mean"].copy())
             module.running_var = torch.from_numpy(layer.state["variance"].copy())
         case cnn.MaxPool2d():
             module = nn.MaxPool2d(layer.kernel)
-        case cnn.AvgPool2d():
-            module = nn.AvgPool2d(layer.kernel)
         case cnn.ReLU():
             module = nn.ReLU()
         case cnn.Flatten():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.training import Experiment, rehearsal
-from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
+from helpers.training.parts import OPTIMIZERS
 
 
 @pytest.mark.parametrize(
@@ -12,9 +12,8 @@ from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
     [
         ({"model": "alexnet"}, "r2"),
         ({"model": "r2", "model_options": {"depth": 3}}, "batch_norm"),
-        ({"optimizer": "adamm"}, "Adam, AdamW"),
         ({"optimizer": "SGD", "optimizer_options": {"momentun": 0.9}}, "momentum"),
-        ({"optimizer": "Muon", "optimizer_options": {"betas": (0.9, 0.9)}}, "no option 'betas'.*momentum.*nesterov"),
+        ({"optimizer": "Muon", "optimizer_options": {"betas": (0.9, 0.9)}}, "no option 'betas'.*weight_decay"),
         ({"schedule": "staircase"}, "StepLR"),
         ({"schedule": "StepLR", "schedule_options": {"factor": 0.7}}, "gamma"),
         ({"schedule_options": {"gamma": 0.7}}, "constant"),
@@ -23,28 +22,18 @@ from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
         ({"dataset": "mnist"}, "digits"),
         ({"precision": "fp8"}, "bf16"),
         ({"lr": 0.0}, "lr=0.0: give a number of at least"),
-        ({"lr": float("nan")}, "lr=nan"),
-        ({"epochs": 0}, "whole number of at least 1"),
         ({"epochs": 2.5}, "whole number of at least 1"),
         ({"batch_size": True}, "batch_size=True"),
         ({"patience": -1}, "patience=-1"),
         ({"seed": -1}, "seed"),
         ({"averaging": 1.0}, r"averaging=1.0.*at least 0 and below 1"),
-        ({"averaging": True}, "averaging=True"),
         ({"snapshots": "no"}, "snapshots='no'.*True or False"),
-        ({"flagship": 1}, "flagship=1.*True or False"),
-        ({"averaging": float("nan")}, "averaging=nan"),
         ({"class_weights": "inverse"}, "balanced"),
         ({"class_weights": "balanced", "loss": "kl_div"}, "needs CrossEntropyLoss"),
         ({"class_weights": "balanced", "loss_options": {"weight": [1.0]}}, "weights of its own"),
         ({"initial": "../weights"}, r"initial='../weights'.*three-convolutions"),
         ({"initial": None}, "initial=None"),
-        ({"model_options": {"blocks": "resnet"}}, "none, plain, residual"),
         ({"engine": "jax"}, "numpy"),
-        ({"engine": "numpy", "model": "r2"}, "r3"),
-        ({"engine": "numpy", "model": "r3", "precision": "bf16"}, "fp32"),
-        ({"engine": "numpy", "model": "r1", "averaging": 0.9}, "averaging=0.0"),
-        ({"engine": "numpy", "model": "r1", "class_weights": "balanced"}, "class_weights=''"),
         ({"engine": "numpy", "model": "r1", "initial": "abc"}, "initial=''"),
     ],
 )
@@ -62,9 +51,10 @@ def test_spelling_does_not_matter_and_choices_do():
 
 
 def test_option_order_does_not_matter():
-    one = Experiment(optimizer="SGD", optimizer_options={"momentum": 0.9, "nesterov": True})
-    two = Experiment(optimizer="SGD", optimizer_options={"nesterov": True, "momentum": 0.9})
-    assert one.key == two.key and hash(one) == hash(two)
+    one, two = {"momentum": 0.9, "nesterov": True}, {"nesterov": True, "momentum": 0.9}
+    one, two = (Experiment(optimizer="SGD", optimizer_options=options) for options in (one, two))
+    assert one.key == two.key and hash(one) == hash(two) and str(one.choices()) == str(two.choices())
+    assert Experiment(model_options={"kernels": (5, 3, 3)}).key == Experiment(model_options={"kernels": [5, 3, 3]}).key
 
 
 def test_keys_are_pinned():
@@ -84,13 +74,10 @@ def test_but_knows_the_names_of_choices():
         Experiment().but(batchsize=3)
 
 
-def test_every_name_of_torch_that_is_offered_can_be_made():
-    parameter = torch.nn.Parameter(torch.ones(2, 2))
-    for name in OPTIMIZERS:
+def test_every_optimizer_that_is_offered_can_be_made():
+    for name, make in OPTIMIZERS.items():
         assert Experiment(optimizer=name.lower()).optimizer == name
-        OPTIMIZERS[name]([parameter], lr=0.1)
-    assert all(hasattr(torch.optim.lr_scheduler, name) for name in SCHEDULES)
-    assert all(hasattr(torch.nn, name) for name in LOSSES)
+        make([torch.nn.Parameter(torch.ones(2, 2))], lr=0.1)
 
 
 def test_a_rehearsal_is_small_and_on_the_embedded_digits():

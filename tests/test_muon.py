@@ -9,13 +9,10 @@ from torch import nn
 
 from helpers.data import load
 from helpers.models import build
-from helpers.training import Experiment, Muon, Trainer
-from helpers.training.loop import fit
-from helpers.training.parts import as_matrix
+from helpers.training import Experiment, fit, loop
+from helpers.training.parts import Muon, as_matrix
 
-SMALL = Experiment(
-    dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3
-)  # fmt: skip
+SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3)
 
 
 def net():
@@ -74,18 +71,17 @@ def test_it_learns_and_follows_a_schedule():
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
-    path, data = tmp_path / "state.pt", load("digits")
+    path, data, save = tmp_path / "state.pt", load("digits"), loop.save_checkpoint
     whole = fit(SMALL, data, device="cpu", progress=False)
-    epoch = Trainer.epoch
 
-    def stop(self, number, bar):
-        if number == 3:
-            raise KeyboardInterrupt
-        epoch(self, number, bar)
+    def stop(path, state):
+        save(path, state)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "epoch", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
+    monkeypatch.setattr(loop, "save_checkpoint", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
     monkeypatch.undo()
     resumed = fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
     assert resumed.losses == whole.losses

@@ -1,6 +1,6 @@
 """The NumPy network as an engine of experiments: choices, pictures and weights arrive where they should."""
 
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,19 +10,11 @@ from torch import nn
 from helpers import numpy_cnn as cnn
 from helpers.data import load
 from helpers.models import build
-from helpers.training import normalise
-from helpers.training.numpy_engine import load_weights, pictures
+from helpers.numpy_cnn.training import predict
+from helpers.training import Experiment, normalise
+from helpers.training.loop import load_weights, pictures
 
-CHOICES = {
-    "model": "r3", "model_options": {}, "optimizer": "SGD", "optimizer_options": {}, "lr": 0.01,
-    "schedule": "constant", "schedule_options": {}, "loss": "CrossEntropyLoss", "loss_options": {},
-    "augmentation": "", "precision": "fp32", "patience": None, "averaging": 0.0, "mixup": 0.0,
-    "class_weights": "", "initial": "", "seed": 0,
-}  # fmt: skip
-
-
-def choose(**changes):
-    return SimpleNamespace(**CHOICES | changes)
+choose = partial(Experiment, engine="numpy", model="r3", optimizer="SGD", lr=0.01)
 
 
 @pytest.mark.parametrize("name", list(cnn.NETWORKS))
@@ -34,9 +26,9 @@ def test_the_course_s_network_says_the_same_with_the_weights_that_numpy_trained(
     ]
     split, prepare = pictures(data.train), cnn.normaliser(data.mean.numpy(), data.std.numpy())
     few = cnn.Pictures(split.images[:96], split.labels[:96])
-    cnn.fit(network, optimizer, few, epochs=1, batch_size=16, prepare=prepare, progress=False)
+    cnn.fit(network, optimizer, few, few, epochs=1, batch_size=16, prepare=prepare, progress=False)
     load_weights(model, network)
-    ours = cnn.predict(network, split.images[:50], prepare)
+    ours = predict(network, split.images[:50], prepare)
     with torch.no_grad():
         theirs = model.eval()(normalise(data.train.images[:50], data.mean, data.std)).numpy()
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
@@ -56,14 +48,15 @@ def test_pictures_and_their_normalisation_are_those_of_the_course():
 
 def test_choices_become_parts():
     options = {"schedule": "OneCycleLR", "schedule_options": {"cycle_momentum": False}, "lr": 0.05}
-    found = cnn.parts(choose(optimizer_options={"momentum": 0.9}, augmentation="hflip:1", seed=4, **options), 7)
-    assert isinstance(found.optimizer, cnn.SGD) and (found.optimizer.lr, found.optimizer.momentum) == (0.05, 0.9)
-    assert found.network.output_shape((32, 32, 3)) == (7,) and found.schedule is not cnn.parts(choose()).schedule
+    chosen = choose(optimizer_options={"momentum": 0.9}, augmentation="hflip:1", seed=4, **options)
+    network, optimizer, schedule, augment = cnn.parts(chosen, 7)
+    assert isinstance(optimizer, cnn.SGD) and (optimizer.lr, optimizer.momentum) == (0.05, 0.9)
+    assert network.table()[-1]["output"] == (7,) and schedule is not cnn.parts(choose())[2]
     same = cnn.NETWORKS["r3"](7, seed=4).parameters["conv1.weight"]
-    assert np.array_equal(found.network.parameters["conv1.weight"], same)
+    assert np.array_equal(network.parameters["conv1.weight"], same)
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    assert np.array_equal(found.augment(images, np.random.default_rng(0)), images[:, :, ::-1])
-    assert cnn.parts(choose()).augment is None
+    assert np.array_equal(augment(images, np.random.default_rng(0)), images[:, :, ::-1])
+    assert cnn.parts(choose())[3] is None
 
 
 @pytest.mark.parametrize(
@@ -81,4 +74,4 @@ def test_choices_become_parts():
 )
 def test_what_the_numpy_network_cannot_do_is_refused_with_what_it_can(changes, message):
     with pytest.raises(ValueError, match=message):
-        cnn.parts(choose(**changes))
+        choose(**changes)

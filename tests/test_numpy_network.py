@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
 from helpers.numpy_cnn import training
+from helpers.numpy_cnn.layers import BatchNorm
 
 
 def everything(dtype=np.float64, **options):
@@ -15,15 +16,15 @@ def everything(dtype=np.float64, **options):
     return cnn.Sequential(
         cnn.Conv2d(3, 4, 3, padding=1),
         cnn.ReLU(),  # may overwrite what the convolution gave
-        cnn.BatchNorm(4),  # not straight behind a bias, whose gradient would be zero, and its rounding all there is
+        BatchNorm(4),  # not straight behind a bias, whose gradient would be zero, and its rounding all there is
         cnn.MaxPool2d(2),
         cnn.ReLU(),  # behind a layer that needs its output
         cnn.Conv2d(4, 6, 3, stride=2),
-        cnn.AvgPool2d(2),
+        cnn.MaxPool2d(2),
         cnn.Flatten(),
         cnn.Linear(24, 8),
         cnn.ReLU(),
-        cnn.BatchNorm(8),
+        BatchNorm(8),
         cnn.Linear(8, 5, init="xavier"),
         dtype=dtype,
         **options,
@@ -31,7 +32,8 @@ def everything(dtype=np.float64, **options):
 
 
 def test_a_network_s_gradients_are_autograd_s_and_finite_differences():
-    network = everything(input_gradient=True, seed=3)
+    network = everything(seed=3)
+    network.layers[0].needs_input_gradient = True
     x, labels = rng(4).standard_normal((6, 20, 18, 3)), rng(1).integers(0, 5, 6)
     module, tx = twin(network), to_torch(x).requires_grad_()
     theirs = F.cross_entropy(module(tx), torch.from_numpy(labels))
@@ -73,10 +75,9 @@ def assert_same_losses(network, ours, theirs, steps, shape, error):
     [
         (cnn.SGD(0.05), lambda weights: torch.optim.SGD(weights, lr=0.05)),
         (cnn.SGD(0.05, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9)),
-        (cnn.Adam(), torch.optim.Adam),
-        (cnn.Adam(3e-4, betas=(0.8, 0.95)), lambda weights: torch.optim.Adam(weights, lr=3e-4, betas=(0.8, 0.95))),
+        (cnn.Adam(1e-3), torch.optim.Adam),
     ],
-    ids=["sgd", "momentum", "adam", "adam with options"],
+    ids=["sgd", "momentum", "adam"],
 )
 def test_twenty_steps_of_every_optimizer_have_pytorch_s_losses(ours, theirs):
     # A gradient that should be zero is rounding, 1e-16, and divided by its size and epsilon, 1e-8, at most 1e-8: twenty
@@ -115,9 +116,9 @@ def test_batches_of_changing_size_do_not_disturb_each_other():
 
 def test_a_whole_training_step_is_the_same_on_any_number_of_threads():
     weights = []
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 3, 8):
         with cnn.use_threads(threads):
-            network, optimizer = cnn.NETWORKS["r3-norm"](seed=1), cnn.Adam()
+            network, optimizer = cnn.NETWORKS["r3-norm"](seed=1), cnn.Adam(1e-3)
             for step in range(2):
                 x = rng(step).standard_normal((21, 32, 32, 3)).astype(np.float32)
                 _, dlogits = cnn.softmax_cross_entropy(network.forward(x), rng(step).integers(0, 10, 21))
@@ -141,9 +142,8 @@ def test_a_whole_training_step_is_the_same_on_any_number_of_threads():
         ((cnn.MaxPool2d(2), cnn.MaxPool2d(4)), (6, 9, 3), r"pool2 .* got .*\(N, 3, 4, 3\), .* of at least 4 pixels"),
         ((cnn.Flatten(), cnn.Linear(100, 10)), (4, 4, 3), r"fc1 .* got .*\(N, 48\), wants \(N, 100\)"),
         ((cnn.Linear(48, 10),), (4, 4, 3), r"fc1 .* got .*\(N, 4, 4, 3\), .* images go through a Flatten"),
-        ((cnn.BatchNorm(5),), (4, 4, 3), r"bn1 .* got .*\(N, 4, 4, 3\), wants 5 channels in the last axis"),
+        ((BatchNorm(5),), (4, 4, 3), r"bn1 .* got .*\(N, 4, 4, 3\), wants 5 channels in the last axis"),
     ],
-    ids=["channels", "channels first", "small image", "small pool", "features", "not flat", "batch norm"],
 )
 def test_shape_errors_name_the_layer_what_it_got_and_what_it_wants(layers, shape, message):
     with pytest.raises(ValueError, match=message):
@@ -153,7 +153,7 @@ def test_shape_errors_name_the_layer_what_it_got_and_what_it_wants(layers, shape
 def test_other_misuse_is_explained():
     with pytest.raises(TypeError, match=r"conv1 \(Conv2d\): got float64 numbers, wants float32"):
         cnn.Sequential(cnn.Conv2d(3, 4, 3)).forward(np.zeros((1, 5, 5, 3)))
-    with pytest.raises(ValueError, match="padding < kernel, got stride=1, padding=3, kernel=3"):
+    with pytest.raises(ValueError, match="padding < kernel, got padding=3, kernel=3"):
         cnn.Conv2d(3, 4, 3, padding=3)
 
 

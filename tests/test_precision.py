@@ -1,6 +1,7 @@
 """bfloat16 computed in float32: what PyTorch's own autocast gives, forward and backward."""
 
 import copy
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -12,29 +13,18 @@ from helpers.training.parts import RoundedProducts, products
 
 def outputs_and_gradients(model, images, *contexts):
     model.zero_grad()
-    for context in contexts:
-        context.__enter__()
-    logits = model(images)
-    for context in reversed(contexts):
-        context.__exit__(None, None, None)
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        logits = model(images)
     logits.float().square().sum().backward()
     return [logits, *(p.grad.clone() for p in model.parameters())]
 
 
 LAYERS = [nn.Conv2d(5, 7, 3, padding=1), nn.Conv2d(5, 7, 5, stride=2), nn.Linear(9, 7)]
 IMAGES = torch.randn(4, 5, 9, 9, generator=torch.Generator().manual_seed(0))
-AUTOCAST = torch.autocast("cpu", torch.bfloat16)
+CPU, AUTOCAST = torch.device("cpu"), torch.autocast("cpu", torch.bfloat16)
 ROUNDING = 2**-8  # rounding to bfloat16 changes a number by this share of it, at most
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_rounded_layer_is_autocasts(layer):
-    theirs = outputs_and_gradients(layer, IMAGES, AUTOCAST)
-    ours = outputs_and_gradients(layer, IMAGES, AUTOCAST, RoundedProducts())
-    for a, b in zip(theirs, ours, strict=True):
-        assert a.dtype == b.dtype
-        # Ours is rounded once; of autocast's there are processors that round twice.
-        assert (a.float() - b.float()).norm() <= 3 * ROUNDING * a.float().norm()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -64,13 +54,11 @@ def test_a_rounded_network_computes_as_under_autocast():
         assert (b - c).norm() > 0, name
 
 
-def test_rounding_is_for_bfloat16_on_processors_without_it(monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    assert isinstance(products("bf16", torch.device("cpu")), RoundedProducts)
-    assert not isinstance(products("fp32", torch.device("cpu")), RoundedProducts)
-    assert not isinstance(products("bf16", torch.device("cuda")), RoundedProducts)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    assert not isinstance(products("bf16", torch.device("cpu")), RoundedProducts)
+@pytest.mark.parametrize("supported", [False, True])
+def test_rounding_is_for_bfloat16_on_processors_without_it(monkeypatch, supported):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    rounded = [products(*choice) for choice in (("bf16", CPU), ("fp32", CPU), ("bf16", torch.device("cuda")))]
+    assert [isinstance(context, RoundedProducts) for context in rounded] == [not supported, False, False]
 
 
 def test_muons_products_are_bfloat16s_computed_in_float32():

@@ -9,7 +9,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from helpers.data import DataError, DataMissing, load
-from helpers.models import build
+from helpers.models import build, networks
 from helpers.record import Run, read_run, train_run, write_run
 from helpers.settings import DATA
 from helpers.training import Experiment, Trainer, fingerprint, load_network, save_network, start
@@ -148,6 +148,7 @@ def imagenet(tmp_path, monkeypatch):
     for module in whole.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
+    monkeypatch.setattr(networks, "GOOGLENET_SIDE", 64)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     path = tmp_path / "hub" / "checkpoints" / "googlenet-00000000.pth"
     path.parent.mkdir(parents=True)
@@ -158,15 +159,13 @@ def imagenet(tmp_path, monkeypatch):
     return whole.eval(), named
 
 
-TINY = Experiment(
-    dataset="digits", model="googlenet", model_options={"side": 64}, train_size=20, batch_size=10, epochs=1
-)
+TINY = Experiment(dataset="digits", model="googlenet", train_size=20, batch_size=10, epochs=1, initial="imagenet")
 
 
 def test_googlenet_computes_what_torchvisions_does_with_its_own_normalisation(imagenet):
     whole, _ = imagenet
     data = load("digits")
-    model = start(TINY.but(initial="imagenet"), data).eval()
+    model = start(TINY, data).eval()
     images = data.train.images[:3]
     normalised = (images / 255 - data.mean.view(1, 3, 1, 1)) / data.std.view(1, 3, 1, 1)
     preset = torchvision.models.GoogLeNet_Weights.DEFAULT.transforms()
@@ -179,7 +178,7 @@ def test_googlenet_computes_what_torchvisions_does_with_its_own_normalisation(im
 
 
 def test_googlenet_can_be_fine_tuned(imagenet):
-    fitted = fit(TINY.but(initial="imagenet"), load("digits"), device="cpu", progress=False)
+    fitted = fit(TINY, load("digits"), device="cpu", progress=False)
     before = imagenet[0].state_dict()["conv1.conv.weight"]
     after = fitted.model.body.state_dict()["conv1.conv.weight"]
     assert fitted.diverged is None and not torch.equal(after, before) and (after - before).abs().max() < 0.1
@@ -190,15 +189,15 @@ def test_weights_that_are_absent_or_wrong_say_what_to_do(imagenet, monkeypatch):
     whole = path.read_bytes()
     path.write_bytes(whole + b"x")
     with pytest.raises(DataError, match=r"is not torchvision's file.*remove it"):
-        start(TINY.but(initial="imagenet"), load("digits"))
+        start(TINY, load("digits"))
     path.unlink()
     monkeypatch.setattr(pretrained, "GOOGLENET_URL", f"file:///nowhere/{path.name}")
     with pytest.raises(DataMissing, match=r"could not be downloaded.*put googlenet-.*do without") as error:
-        start(TINY.but(initial="imagenet"), load("digits"))
+        start(TINY, load("digits"))
     assert "\n" not in str(error.value)
     monkeypatch.setenv("COURSE_SMOKE", "1")
     with pytest.raises(DataMissing, match="a rehearsal downloads no weights"):
-        start(TINY.but(initial="imagenet"), load("digits"))
+        start(TINY, load("digits"))
 
 
 def test_a_wrong_download_is_not_kept_and_a_good_one_is(imagenet, tmp_path, monkeypatch):
@@ -207,14 +206,8 @@ def test_a_wrong_download_is_not_kept_and_a_good_one_is(imagenet, tmp_path, monk
     monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
     elsewhere.write_bytes(b"an error page")
     with pytest.raises(DataMissing, match="invalid hash"):
-        start(TINY.but(initial="imagenet"), load("digits"))
+        start(TINY, load("digits"))
     assert list(path.parent.glob("googlenet*")) == []
     elsewhere.write_bytes(good)
-    model = start(TINY.but(initial="imagenet"), load("digits"))
+    model = start(TINY, load("digits"))
     assert path.is_file() and torch.equal(model.body.conv1.conv.weight, whole.conv1.conv.weight)
-
-
-@pytest.mark.parametrize("side", [16, 1024, 64.0, True])
-def test_a_senseless_side_is_refused(side):
-    with pytest.raises(ValueError, match="side is"):
-        Experiment(model="googlenet", model_options={"side": side})

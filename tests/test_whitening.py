@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from helpers.data import load
-from helpers.models import Whitening, build, structure_hash, whiten
-from helpers.models.layers import LEAST_VARIANCE
+from helpers.models import build, structure_hash, whiten
+from helpers.models.networks import LEAST_VARIANCE, Whitening
 from helpers.training import Experiment, Trainer, normalise
 from helpers.training.loop import fit
 
@@ -30,7 +30,7 @@ def cut(images, size):
 @pytest.mark.parametrize(("outputs", "size"), [(24, 2), (54, 3), (32, 3)])
 def test_outputs_on_training_patches_have_mean_zero_and_identity_covariance(outputs, size):
     images, layer = pictures(), Whitening(3, outputs, size)
-    layer.fit(images)
+    whiten(layer, images)
     half = outputs // 2
     patches = cut(images.numpy(), size).astype(np.float64)
     got = patches @ layer.weight.numpy().reshape(outputs, -1).T.astype(np.float64) + layer.bias.numpy()
@@ -46,8 +46,7 @@ def test_outputs_on_training_patches_have_mean_zero_and_identity_covariance(outp
 
 def test_filters_do_not_depend_on_the_sign_of_an_eigenvector_nor_on_chance():
     one, other = Whitening(3, 24, 2), Whitening(3, 24, 2)
-    one.fit(pictures())
-    other.fit(pictures())
+    whiten(torch.nn.ModuleList([one, other]), pictures())
     assert torch.equal(one.weight, other.weight)
     flat = one.weight[:12].flatten(1)
     assert (flat.gather(1, flat.abs().argmax(1, keepdim=True)) > 0).all()

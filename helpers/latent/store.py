@@ -77,7 +77,7 @@ def split_latents(
     parts: dict[str, list[Tensor]] = {}
     for images in split.images.split(batch_size):
         seen = normalise(images.to(device), mean.to(device), std.to(device))
-        for name, output in latents(model, seen, layers, batch_size=batch_size).items():
+        for name, output in latents(model, seen, layers).items():
             parts.setdefault(name, []).append(output.flatten(1).float().cpu())  # (B, …) -> (B, D)
     return {name: torch.cat(outputs).numpy() for name, outputs in parts.items()}
 

@@ -2,8 +2,7 @@
 
 The keys r0, r1, r2 and r4 stand for the published reports that the course reproduces. Where a report does not give a
 size, the docstring says what is published and what is our reading of it. Defaults are part of recorded keys, so they
-stay; where a report's own choice is another, the docstring names it. Every net takes normalised float images of shape
-(N, 3, 32, 32) and returns logits of shape (N, classes).
+stay. Every net takes normalised float images of shape (N, 3, 32, 32) and returns logits of shape (N, classes).
 
 Weights are drawn layer by layer, in the order in which the layers are written, from torch's global generator and with
 torch's default initialisation. So after the same ``torch.manual_seed`` two nets of the same shapes start from the same
@@ -16,32 +15,14 @@ from collections.abc import Callable
 from torch import nn
 
 from helpers.models import networks
-from helpers.models.layers import ENOUGH_PICTURES, Residual, Whitening, whiten
-from helpers.models.networks import IDEAS, SWITCHES
+from helpers.models.networks import ENOUGH_PICTURES, SWITCHES, whiten
 from helpers.models.structure import latents, layer_table, structure_hash, summary
 
-MODELS: dict[str, Callable[..., nn.Sequential]] = {
-    "r0-base": networks.r0_base,
-    "r0-model2": networks.r0_model2,
-    "r0-final": networks.r0_final,
-    "r1": networks.r1,
-    "r2": networks.r2,
-    "r3": networks.r3,
-    "r3-norm": networks.r3_norm,
-    "r4": networks.r4,
-    "googlenet": networks.googlenet,
-    "improved": networks.improved,
-    "compact": networks.compact,
-    "fast94": networks.fast94,
-}
-
-
-def options(name: str) -> dict[str, object]:
-    """Return the options of the net ``name`` with their defaults; ValueError lists the nets if it is none."""
-    if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; choose one of: {', '.join(sorted(MODELS))}")
-    parameters = inspect.signature(MODELS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+_FUNCTIONS = (
+    *(networks.r0_base, networks.r0_model2, networks.r0_final, networks.r1, networks.r2, networks.r3, networks.r3_norm),
+    *(networks.r4, networks.googlenet, networks.improved, networks.compact, networks.fast94),
+)
+MODELS: dict[str, Callable[..., nn.Sequential]] = {make.__name__.replace("_", "-"): make for make in _FUNCTIONS}
 
 
 def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
@@ -50,16 +31,18 @@ def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
     The caller seeds torch first. Unknown names and options, and senseless values, raise ValueError with
     the choices. To check a choice without drawing any weight, build under ``with torch.device("meta"):``.
     """
-    known = options(name)
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; choose one of: {', '.join(sorted(MODELS))}")
+    parameters = inspect.signature(MODELS[name]).parameters.values()
+    known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     if unknown := sorted(set(chosen) - set(known)):
         choices = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
         raise ValueError(f"model {name!r} has no option {', '.join(unknown)}; its options: {choices}")
-    for option, value in ({"classes": classes} | chosen).items():
-        like = 2 if option == "classes" else known[option]
-        if not _is_like(value, like):
-            raise ValueError(f"{option} is {value!r}; give a value of the kind of {like!r}")
-    if classes < 2:
-        raise ValueError(f"classes is {classes}; a classifier needs at least 2")
+    for option, value in chosen.items():
+        if not _is_like(value, known[option]):
+            raise ValueError(f"{option} is {value!r}; give a value of the kind of {known[option]!r}")
+    if type(classes) is not int or classes < 2:
+        raise ValueError(f"classes is {classes!r}; a classifier needs at least 2")
     return MODELS[name](classes, **chosen)
 
 

@@ -1,15 +1,11 @@
-"""What happens inside a net: its layers' outputs, sizes and costs.
+"""What happens inside a net: its layers' outputs, sizes and costs, looked at in a copy, so that nothing changes."""
 
-Nothing here changes the net it looks at: weights, batch-norm statistics, training mode and random state stay
-as they were found.
-"""
-
-import contextlib
 import copy
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from math import prod
 
@@ -18,80 +14,69 @@ import torchsummary
 from torch import nn
 
 # What a layer does beyond its type, shapes and parameters; part of the fingerprint of a structure.
-WINDOW = ("kernel_size", "stride", "padding", "padding_mode", "dilation", "groups", "ceil_mode")
-SETTINGS = (*WINDOW, "count_include_pad", "p", "negative_slope", "eps", "momentum", "track_running_stats")
+SETTINGS = (
+    *("kernel_size", "stride", "padding", "padding_mode", "dilation", "groups", "ceil_mode", "count_include_pad"),
+    *("p", "negative_slope", "eps", "momentum", "track_running_stats"),
+)
 
 
-def latents(
-    model: nn.Module, images: torch.Tensor, layers: str | Sequence[str], *, batch_size: int = 1000
-) -> dict[str, torch.Tensor]:
+def latents(model: nn.Module, images: torch.Tensor, layers: str | Sequence[str]) -> dict[str, torch.Tensor]:
     """Return the named layers' outputs, {name: tensor (N, …)}, in evaluation mode and without gradients.
 
-    ``images`` are what the net is trained on: normalised floats (N, 3, H, W). Names are dotted ("flatten",
-    "block1.conv2"). They pass through the net ``batch_size`` at a time. ValueError lists the layers if one of
-    them is unknown or takes no part.
+    ``images`` are what the net is trained on: normalised floats (N, 3, H, W), all in one batch. Names are dotted
+    ("flatten", "block1.conv2"). ValueError lists the layers if one of them is unknown.
     """
     names = [layers] if isinstance(layers, str) else list(layers)
-    modules = dict(model.named_modules())
+    copied = copy.deepcopy(model).eval()  # so that hooks and mode go with it
+    modules = dict(copied.named_modules())
     if unknown := [name for name in names if not name or name not in modules]:
         choices = ", ".join(name for name in modules if name)
         raise ValueError(f"the net has no layer {', '.join(map(repr, unknown))}; its layers are: {choices}")
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; give the normalised floats that the net is trained on")
-
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    kept: dict[str, torch.Tensor] = {}
 
     def keep(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        kept[name].append(output.detach().clone())  # a copy, as an activation in place may follow
+        kept[name] = output.clone()  # a copy, as an activation in place may follow
 
-    with evaluating(model), torch.no_grad(), contextlib.ExitStack() as hooks:
-        for name in kept:
-            hooks.callback(modules[name].register_forward_hook(partial(keep, name)).remove)
-        for batch in images.split(batch_size):
-            model(batch)
-    if silent := [name for name, outputs in kept.items() if not outputs]:
-        raise ValueError(f"{', '.join(silent)}: the forward pass does not use it, so there is no output")
-    return {name: torch.cat(outputs) for name, outputs in kept.items()}
+    for name in names:
+        modules[name].register_forward_hook(partial(keep, name))
+    with torch.no_grad():
+        copied(images)
+    return {name: kept[name] for name in names}
 
 
 def layer_table(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[dict]:
     """Return one row a layer, in order of execution: layer, type, output_shape, parameters, multiply_adds.
 
     Shapes and multiply-adds are for one image. Multiply-adds are those of convolutions (output numbers times
-    input channels per group times kernel area) and of linear layers (in times out), biases left out. A batch
-    norm's running statistics are no parameters.
+    input channels per group times kernel area) and of linear layers (in times out), biases left out.
     """
     return [row for row, _ in _walk(model, input_shape)]
 
 
-def structure_hash(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> str:
+def structure_hash(model: nn.Module) -> str:
     """Return the SHA-256 of a net's structure: its layer table and each layer's settings, never its weights.
 
     It is made of our own rows, not of torch's ``repr``, so that another version of torch gives the same.
     """
     rows = [
         {**row, "settings": {key: getattr(module, key) for key in SETTINGS if hasattr(module, key)}}
-        for row, module in _walk(model, input_shape)
+        for row, module in _walk(model)
     ]
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def summary(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> str:
-    """Return torchsummary's table as text.
-
-    torchsummary sends random images through the net in the mode in which it finds it, which would move
-    batch-norm statistics and the random state. So it gets a copy on the CPU, and random numbers of its own.
-    """
+def summary(model: nn.Module) -> str:
+    """Return torchsummary's table as text."""
     printed = io.StringIO()
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(printed):
-        torchsummary.summary(copy.deepcopy(model).cpu(), tuple(input_shape), device="cpu")
+    # torchsummary sends random images through the net in the mode in which it finds it: it gets a copy and a seed.
+    with torch.random.fork_rng(devices=[]), redirect_stdout(printed):
+        torchsummary.summary(copy.deepcopy(model).cpu(), (3, 32, 32), device="cpu")
     return printed.getvalue().rstrip()
 
 
-def _walk(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[dict, nn.Module]]:
+def _walk(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[tuple[dict, nn.Module]]:
     """Return (row of the layer table, layer) for each layer, in order of execution."""
-    # A copy, so that the hooks go with it; in evaluation mode no layer draws numbers or keeps statistics.
-    copied = copy.deepcopy(model).eval()
+    copied = copy.deepcopy(model).eval()  # in which no layer draws numbers or keeps statistics
     some = next(model.parameters(), torch.empty(0))
     steps: dict[str, tuple[dict, nn.Module]] = {}
 
@@ -101,10 +86,10 @@ def _walk(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[dict, nn.M
             cost = output[0].numel() * (module.in_channels // module.groups) * prod(module.kernel_size)
         elif isinstance(module, nn.Linear):
             cost = output[0].numel() * module.in_features
+        if name in steps:
+            cost += steps[name][0]["multiply_adds"]  # a layer that is used twice costs twice
         row = {"layer": name, "type": type(module).__name__, "output_shape": list(output.shape[1:])}
-        row |= {"parameters": sum(p.numel() for p in module.parameters(recurse=False))}
-        # A layer that is used twice costs twice.
-        row |= {"multiply_adds": cost + (steps[name][0]["multiply_adds"] if name in steps else 0)}
+        row |= {"parameters": sum(p.numel() for p in module.parameters(recurse=False)), "multiply_adds": cost}
         steps[name] = row, module
 
     for name, module in copied.named_modules():
@@ -114,15 +99,3 @@ def _walk(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[dict, nn.M
     with torch.no_grad():
         copied(torch.zeros(1, *input_shape, device=some.device, dtype=some.dtype))
     return list(steps.values())
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a net in evaluation mode and back; each layer's own mode, as some may be frozen on purpose."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

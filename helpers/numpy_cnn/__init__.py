@@ -4,7 +4,6 @@
 way to each.
 """
 
-from helpers.numpy_cnn.conv import AvgPool2d, Conv2d, MaxPool2d
-from helpers.numpy_cnn.layers import BatchNorm, Flatten, Linear, ReLU, Sequential, softmax_cross_entropy
-from helpers.numpy_cnn.threads import threads, use_threads
-from helpers.numpy_cnn.training import NETWORKS, SGD, Adam, Pictures, fit, normaliser, parts, predict
+from helpers.numpy_cnn.conv import Conv2d, MaxPool2d
+from helpers.numpy_cnn.layers import Flatten, Linear, ReLU, Sequential, softmax_cross_entropy, threads, use_threads
+from helpers.numpy_cnn.training import HISTORY, NETWORKS, SGD, Adam, Pictures, fit, normaliser, parts

@@ -6,15 +6,25 @@ second layer, one thread: 10 ms and 11 ms). Here the same happens for a few imag
 that stays in the processor's cache, and is used again at once; what backward needs of it, it makes again.
 """
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 
-from helpers.numpy_cnn.layers import Layer, he, total
-from helpers.numpy_cnn.threads import over_images, scratch
+from helpers.numpy_cnn.layers import Layer, he, over_images, total
 
 # A block's windows should stay in what one core has of the second- and third-level caches.
 BLOCK_BYTES = 2 << 20
+_local = threading.local()
+
+
+def scratch(slot: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's array for ``slot``, with what it last held; shared by all layers, it stays in the cache."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = _local.__dict__.get(slot)
+    if memory is None or memory.nbytes < size:
+        memory = _local.__dict__[slot] = np.empty(size, np.uint8)
+    return memory[:size].view(dtype).reshape(shape)
 
 
 class Conv2d(Layer):
@@ -25,13 +35,12 @@ class Conv2d(Layer):
     """
 
     label = "conv"
-    options = ("inputs", "outputs", "kernel", "stride", "padding")
     needs_output = False
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
-        if not (0 <= padding < kernel and stride >= 1):
-            raise ValueError(f"Conv2d wants stride >= 1 and padding < kernel, got {stride=}, {padding=}, {kernel=}")
+        if not 0 <= padding < kernel:
+            raise ValueError(f"Conv2d wants padding < kernel, got {padding=}, {kernel=}")
         self.inputs, self.outputs, self.kernel, self.stride, self.padding = inputs, outputs, kernel, stride, padding
         self.initialise(np.random.default_rng(0))
 
@@ -47,9 +56,8 @@ class Conv2d(Layer):
             raise self.wants(shape, f"(N, H, W, {self.inputs}): channels last, {self.inputs} of them")
         height, width = ((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in shape[:2])
         if min(height, width) < 1:
-            raise self.wants(
-                shape, f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
-            )
+            wanted = f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
+            raise self.wants(shape, wanted)
         return height, width, self.outputs
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -59,9 +67,8 @@ class Conv2d(Layer):
         weight = self.parameters["weight"].reshape(-1, self.outputs)  # (kernel²·in, out)
 
         def convolve(share: slice) -> None:
-            unroll = self._windows_of_x(share)
-            for block in unroll.blocks(share):
-                np.matmul(unroll(x[block]), weight, out=y[block].reshape(-1, self.outputs))
+            for block, columns in self._windows_of_x(share):
+                np.matmul(columns, weight, out=y[block].reshape(-1, self.outputs))
                 y[block] += self.parameters["bias"]
 
         over_images(convolve, len(x))
@@ -89,7 +96,7 @@ class Conv2d(Layer):
         return dx
 
     def _summed(self, work) -> list[np.ndarray]:
-        """Return the sums of the arrays that ``work`` returns for each share, added up in the shares' order."""
+        """Return the sums, in the shares' order, of the arrays that ``work`` returns for each."""
         return [sum(arrays[1:], arrays[0]) for arrays in zip(*over_images(work, len(self.x)), strict=True)]
 
     def _weight_gradient(self, share: slice, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,89 +104,72 @@ class Conv2d(Layer):
         weight, bias = (np.zeros_like(self.parameters[name]) for name in ("weight", "bias"))
         weight = weight.reshape(-1, self.outputs)
         product = scratch("product", weight.shape, dy.dtype)
-        unroll = self._windows_of_x(share)
-        for block in unroll.blocks(share):
+        for block, columns in self._windows_of_x(share):
             rows = dy[block].reshape(-1, self.outputs)  # (n·H'·W', out)
-            weight += np.matmul(unroll(self.x[block]).T, rows, out=product)  # (kernel²·in, n·H'·W') @ (n·H'·W', out)
+            weight += np.matmul(columns.T, rows, out=product)  # (kernel²·in, n·H'·W') @ (n·H'·W', out)
             bias += total(rows)
         return weight, bias
 
-    def _both_gradients(
-        self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _both_gradients(self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray) -> tuple:
         """Return one share's part of dW, as (in, kernel²·out), still turned, and of db, and write its part of dx."""
         weight, bias = np.zeros(turned.T.shape, dy.dtype), np.zeros_like(self.parameters["bias"])
         product = scratch("product", weight.shape, dy.dtype)
-        unroll = self._windows_of_dy(share, dy)
-        for block in unroll.blocks(share):
-            columns = unroll(dy[block])  # (n·H·W, kernel²·out): a window for each pixel of x
+        for block, columns in self._windows_of_dy(share, dy):  # (n·H·W, kernel²·out): a window for each pixel of x
             np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
             rows = self.x[block].reshape(-1, self.inputs)  # (n·H·W, in)
             weight += np.matmul(rows.T, columns, out=product)  # (in, n·H·W) @ (n·H·W, kernel²·out)
             bias += total(dy[block])
         return weight, bias
 
-    def _windows_of_x(self, share: slice) -> "Unroll":
-        """Return what unrolls x, padded: a row of kernel²·in numbers for each output pixel."""
+    def _windows_of_x(self, share: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        # A row of kernel²·in numbers of x, padded, for each output pixel.
         canvas = [size + 2 * self.padding for size in self.x.shape[1:3]]
         place = [slice(self.padding, self.padding + size) for size in self.x.shape[1:3]]
-        return Unroll(self.x[share], canvas, place, self.kernel, self.stride)
+        return unrolled(self.x, share, canvas, place, self.kernel, self.stride)
 
-    def _windows_of_dy(self, share: slice, dy: np.ndarray) -> "Unroll":
-        """Return what unrolls dy: a row of kernel²·out numbers for each pixel of x.
-
-        Window i reaches over all outputs that x[i] has a part in, if dy is set kernel - 1 - padding into the zeros,
-        with stride - 1 zeros between neighbours.
-        """
+    def _windows_of_dy(self, share: slice, dy: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        # A row of kernel²·out numbers of dy for each pixel of x. Window i reaches over all outputs that x[i] has a part
+        # in, if dy is set kernel - 1 - padding into the zeros, with stride - 1 zeros between neighbours.
         start = self.kernel - 1 - self.padding
         canvas = [size + self.kernel - 1 for size in self.x.shape[1:3]]
         place = [slice(start, start + self.stride * (count - 1) + 1, self.stride) for count in dy.shape[1:3]]
-        return Unroll(dy[share], canvas, place, self.kernel, 1)
+        return unrolled(dy, share, canvas, place, self.kernel, 1)
 
 
-class Unroll:
-    """Makes the windows of images into the rows of a matrix (im2col), a few images at a time, in reused memory.
+def unrolled(
+    images: np.ndarray, share: slice, canvas: list[int], place: list[slice], kernel: int, stride: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the blocks of a share, as slices of the batch, and their windows as rows (n·H'·W', kernel²·C) (im2col).
 
-    Each image (H, W, C) is set on a ``canvas`` of zeros at ``place``, which pads it. A block has as many images as
-    have their windows in ``BLOCK_BYTES``, at least one.
+    Each image (H, W, C) is set on a ``canvas`` of zeros at ``place``, which pads it. A block has as many images as have
+    their windows in ``BLOCK_BYTES``, at least one, and its rows are good until the next one.
     """
-
-    def __init__(self, images: np.ndarray, canvas: list[int], place: list[slice], kernel: int, stride: int) -> None:
-        channels, dtype = images.shape[3], images.dtype
-        height, width = ((size - kernel) // stride + 1 for size in canvas)
-        self.row = kernel * kernel * channels
-        self.count = min(len(images), max(1, BLOCK_BYTES // (height * width * self.row * dtype.itemsize)))
-        padded = scratch("padded", (self.count, *canvas, channels), dtype)
-        padded[:] = 0
-        self.inner = padded[:, place[0], place[1]]
-        # sliding_window_view puts the window's two axes last: (n, H', W', C, kernel, kernel), a view
-        view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
-        self.windows = view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)  # (n, H', W', kernel, kernel, C)
-        self.columns = scratch("columns", self.windows.shape, dtype)
-
-    def blocks(self, share: slice) -> Iterator[slice]:
-        """Yield the blocks of a share, as slices of the batch."""
-        for start in range(share.start, share.stop, self.count):
-            yield slice(start, min(start + self.count, share.stop))
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the windows of a block of images as rows (n·H'·W', kernel²·C), good until the next call."""
-        n = len(images)
-        self.inner[:n] = images
-        np.copyto(self.columns[:n], self.windows[:n])  # window row by window row, each one piece of kernel·C numbers
-        return self.columns[:n].reshape(-1, self.row)
+    channels, dtype = images.shape[3], images.dtype
+    height, width = ((size - kernel) // stride + 1 for size in canvas)
+    row = kernel * kernel * channels
+    count = min(share.stop - share.start, max(1, BLOCK_BYTES // (height * width * row * dtype.itemsize)))
+    padded = scratch("padded", (count, *canvas, channels), dtype)
+    padded[:] = 0
+    # sliding_window_view puts the window's two axes last: (n, H', W', C, kernel, kernel), a view
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    windows = view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)  # (n, H', W', kernel, kernel, C)
+    columns = scratch("columns", windows.shape, dtype)
+    for start in range(share.start, share.stop, count):
+        block = slice(start, min(start + count, share.stop))
+        n = block.stop - start
+        padded[:n, place[0], place[1]] = images[block]
+        np.copyto(columns[:n], windows[:n])  # window row by window row, each one piece of kernel·C numbers
+        yield block, columns[:n].reshape(-1, row)
 
 
-class Pool2d(Layer):
-    """What both kinds share: windows of ``kernel`` x ``kernel`` pixels, side by side.
+class MaxPool2d(Layer):
+    """y = the largest number of each window of ``kernel`` x ``kernel`` pixels, side by side.
 
-    The windows are never written out. For each place in a window there is a strided view of the image that holds
-    this place of every window, (N, H', W', C), and the pool is an elementwise sum or maximum of them. Rows and columns
-    that fill no window are left out.
+    The windows are never written out: for each place in a window there is a strided view of the image that holds this
+    place of every window, (N, H', W', C). Rows and columns that fill no window are left out.
     """
 
     label = "pool"
-    options = ("kernel",)
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -191,15 +181,10 @@ class Pool2d(Layer):
             raise self.wants(shape, f"(N, H, W, C): images, channels last, of at least {self.kernel} pixels a side")
         return shape[0] // self.kernel, shape[1] // self.kernel, shape[2]
 
-    def places(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return, for each place in a window, the view (n, H', W', C) of the ``images`` with that place."""
+    def _places(self, images: np.ndarray) -> list[np.ndarray]:
         k = self.kernel
         height, width = (size // k * k for size in images.shape[1:3])
         return [images[:, r:height:k, c:width:k] for r in range(k) for c in range(k)]
-
-
-class MaxPool2d(Pool2d):
-    """y = the largest number of each window."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the windows' maxima: (N, H, W, C) -> (N, H', W', C)."""
@@ -207,7 +192,7 @@ class MaxPool2d(Pool2d):
         self.y = y = self.buffer("y", self.check(x), x.dtype)
 
         def largest(share: slice) -> None:
-            first, *others = self.places(x[share])
+            first, *others = self._places(x[share])
             y[share] = first
             for place in others:
                 np.maximum(y[share], place, out=y[share])
@@ -222,7 +207,7 @@ class MaxPool2d(Pool2d):
         def give(share: slice) -> None:
             dx[share] = 0
             left = dy[share].copy()  # what is still to be given away
-            *pairs, (_, last) = zip(self.places(self.x[share]), self.places(dx[share]), strict=True)
+            *pairs, (_, last) = zip(self._places(self.x[share]), self._places(dx[share]), strict=True)
             for place, target in pairs:
                 given = left * (place == self.y[share])
                 target += given
@@ -230,23 +215,4 @@ class MaxPool2d(Pool2d):
             last += left  # where no other place was the largest, the last one is
 
         over_images(give, len(dy))
-        return dx
-
-
-class AvgPool2d(Pool2d):
-    """y = the mean of each window."""
-
-    needs_output = False
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return the windows' means: (N, H, W, C) -> (N, H', W', C)."""
-        self.check(x)
-        self.x_shape = x.shape
-        return sum(self.places(x)) / self.kernel**2
-
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dx: each number of a window has an equal part in its mean."""
-        dx = np.zeros(self.x_shape, dy.dtype)
-        for target in self.places(dx):
-            target += dy / self.kernel**2
         return dx

@@ -1,58 +1,94 @@
 """The layers of a network: each one computes (``forward``) and hands gradients back (``backward``).
 
-Images are stored channels last, (N, H, W, C): the numbers of a pixel are neighbours in memory, so that a
-window's row is one piece, and a picture is a matrix of pixels times channels without moving anything.
-Throughout, ``x`` is a layer's input, ``y`` its output, and ``dx`` means dL/dx, the gradient of the loss L
-with respect to x.
+Images are stored channels last, (N, H, W, C): a window's row is one piece of memory, and a picture a matrix of pixels
+times channels without moving anything. Throughout, ``x`` is a layer's input, ``y`` its output, and ``dx`` means dL/dx,
+the gradient of the loss L with respect to x.
+
+The images of a batch are shared among threads, as NumPy lets go of Python's lock inside its products and loops. The
+numbers are the same on any machine: a batch is always cut into the same shares, however many threads there are, and
+what the shares return comes back in their order.
 """
 
-import numpy as np
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
 
-from helpers.numpy_cnn.threads import one_blas_thread, over_images
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+SHARES = 4  # each costs a little; more of them would let more threads work
+
+T = TypeVar("T")
+_blas = ThreadpoolController().select(user_api="blas")
+_threads = max([library["num_threads"] for library in _blas.info()], default=1)
+
+
+def threads() -> int:
+    """Return how many threads work on a batch: at first, as many as NumPy's BLAS has (``OMP_NUM_THREADS``)."""
+    return _threads
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Work with ``count`` threads inside the ``with`` block; the numbers stay the same, only the time changes."""
+    global _threads
+    before, _threads = _threads, count
+    try:
+        yield
+    finally:
+        _threads = before
+
+
+def over_images(work: Callable[[slice], T], images: int) -> list[T]:
+    """Return ``[work(share) for share in shares]``, a share being a slice of ``range(images)``.
+
+    ``work`` runs on several threads at once: it may write to its own share of an array, but not add to a sum.
+    """
+    size = -(-images // SHARES)  # ceil
+    shares = [slice(start, min(start + size, images)) for start in range(0, images, size)]
+    with _blas.limit(limits=1):  # ours are busy already, and BLAS' own threads would only push them aside
+        # A worker that is free takes the next share, so that one that is held up does not hold up the others.
+        return list((map if _threads == 1 else _pool(_threads, os.getpid()).map)(work, shares))
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:  # a forked process needs a pool of its own
+    return ThreadPoolExecutor(workers, thread_name_prefix="numpy-cnn")
 
 
 class Layer:
     """One step of a network.
 
-    ``parameters`` are trained, ``gradients`` (same names and shapes) are filled by ``backward``, and
-    ``state`` is remembered but not trained (batch norm's running statistics).
+    ``forward`` returns the output of a batch (N, …). ``backward`` returns dL/dx of the last ``forward``'s input, given
+    dL/dy, and fills ``gradients``, which have the names and shapes of the ``parameters``, which are trained. ``state``
+    is remembered but not trained (batch norm's running statistics).
     """
 
     label = "layer"
-    options: tuple[str, ...] = ()  # the attributes that say what kind of layer it is
     # Whether backward looks at this layer's output again; if not, a ReLU behind it may overwrite it.
     needs_output = True
 
     def __init__(self) -> None:
-        self.name = self.label
+        self.name, self.training = self.label, True
         self.parameters: dict[str, np.ndarray] = {}
         self.gradients: dict[str, np.ndarray] = {}
         self.state: dict[str, np.ndarray] = {}
-        self.training = True
         self.needs_input_gradient = True  # False for a first layer: nobody asks for dL/dimage
         # A Sequential sets these two. On its own, a layer leaves its input alone and returns new arrays.
-        self.in_place = False
-        self.reuse = False
+        self.in_place = self.reuse = False
         self._buffers: dict[str, np.ndarray] = {}
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in self.options)})"
-
     def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "Layer":
-        """Return the layer itself, its parameters drawn anew; here there are none."""
+        """Return the layer itself, its parameters drawn anew."""
         return self
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of one image's output, given that of one input; raises ValueError where it cannot be."""
+        """Return the shape of one image's output, given that of its input, or raise ValueError."""
         return shape
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return the output of a batch ``x`` (N, …)."""
-        raise NotImplementedError
-
-    def backward(self, dy: np.ndarray) -> np.ndarray | None:
-        """Return dL/dx of the last ``forward``'s input, given dL/dy, and fill ``gradients``."""
-        raise NotImplementedError
 
     def wants(self, got: tuple[int, ...], wanted: str) -> ValueError:
         """Return the error that says which layer this is, what it got and what it wants."""
@@ -61,19 +97,13 @@ class Layer:
 
     def check(self, x: np.ndarray) -> tuple[int, ...]:
         """Return the shape of the output of a batch ``x``, or raise ValueError or TypeError."""
-        for parameter in self.parameters.values():
-            if x.dtype != parameter.dtype:
-                raise TypeError(
-                    f"{self.name} ({type(self).__name__}): got {x.dtype} numbers, wants {parameter.dtype} like its "
-                    f"parameters; convert with x.astype(np.{parameter.dtype})"
-                )
+        for dtype in {parameter.dtype for parameter in self.parameters.values()} - {x.dtype}:
+            layer = f"{self.name} ({type(self).__name__})"
+            raise TypeError(f"{layer}: got {x.dtype} numbers, wants {dtype}; convert with x.astype(np.{dtype})")
         return (len(x), *self.output_shape(x.shape[1:]))
 
     def buffer(self, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an uninitialised array, inside a Sequential the same one at every step of the same size.
-
-        New memory of some megabytes is handed out page by page by the system, which costs more than a ReLU.
-        """
+        """Return an uninitialised array, in a Sequential the same one at every step: new memory is slow."""
         if not self.reuse:
             return np.empty(shape, dtype)
         kept = self._buffers.get(key)
@@ -89,22 +119,18 @@ def total(values: np.ndarray) -> np.ndarray:
 
 
 def he(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return normal float64 weights (…, out) of variance 2 / fan_in, for ReLU, which lets half of the signal through.
-
-    Signals then keep their size from layer to layer (He et al., 2015, eq. 10).
-    """
+    """Return normal float64 weights (…, out) of variance 2 / fan_in, so that signals keep their size behind ReLUs."""
     return generator.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape)
 
 
 class Linear(Layer):
     """Fully connected: y = x W + b, with W of shape (in, out).
 
-    ``init`` is "he", or "xavier" where no ReLU follows: uniform, variance 2 / (in + out) (Glorot and Bengio, 2010,
-    eq. 16).
+    ``init`` is "he" (He et al., 2015, eq. 10), or "xavier" where no ReLU follows: uniform, of variance 2 / (in + out)
+    (Glorot and Bengio, 2010, eq. 16).
     """
 
     label = "fc"
-    options = ("inputs", "outputs")
     needs_output = False
 
     def __init__(self, inputs: int, outputs: int, *, init: str = "he") -> None:
@@ -129,12 +155,12 @@ class Linear(Layer):
         """Return x W + b: (N, in) -> (N, out)."""
         self.check(x)
         self.x = x
-        with one_blas_thread():
+        with _blas.limit(limits=1):
             return x @ self.parameters["weight"] + self.parameters["bias"]
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return dx = dy W'; the gradients are dW = x' dy and db = the sum of dy over the batch (' = transposed)."""
-        with one_blas_thread():
+        with _blas.limit(limits=1):
             # (in, N) @ (N, out) -> (in, out), and (out,)
             self.gradients = {"weight": self.x.T @ dy, "bias": dy.sum(axis=0)}
             return dy @ self.parameters["weight"].T
@@ -184,7 +210,6 @@ class BatchNorm(Layer):
     """
 
     label = "bn"
-    options = ("channels", "momentum", "epsilon")
     needs_output = False
     momentum, epsilon = 0.1, 1e-5  # how fast the running statistics follow; ε
 
@@ -208,7 +233,7 @@ class BatchNorm(Layer):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return γ x̂ + β, where x̂ is the normalised input."""
         self.check(x)
-        mean, variance = self._statistics(x) if self.training else tuple(self.state.values())
+        mean, variance = self._statistics(x) if self.training else self.state.values()
         self.scale = 1 / np.sqrt(variance + self.epsilon)  # (C,)
         self.normal = self.buffer("normal", x.shape, x.dtype)
         y = self.buffer("y", x.shape, x.dtype)
@@ -223,16 +248,14 @@ class BatchNorm(Layer):
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dx = γ/σ (dy - mean(dy) - x̂ mean(dy x̂)); the two means vanish in evaluation.
+        """Return dx = γ/σ (dy - mean(dy) - x̂ mean(dy x̂)); the two means vanish in evaluation. dβ = Σ dy, dγ = Σ dy x̂.
 
-        They are there because μ and σ² depend on every x of the channel: moving all of them together, or all
-        of them apart, does not change x̂, so dx has no part in those two directions. dβ = Σ dy, dγ = Σ dy x̂.
+        μ and σ² depend on every x of the channel: moving all of them together, or apart, does not change x̂.
         """
         sums = over_images(lambda share: (total(dy[share]), total(dy[share] * self.normal[share])), len(dy))
         bias, weight = (np.sum(part, axis=0) for part in zip(*sums, strict=True))  # (C,), (C,)
         self.gradients = {"weight": weight, "bias": bias}
-        count = dy.size // self.channels
-        dx = self.buffer("dx", dy.shape, dy.dtype)
+        count, dx = dy.size // self.channels, self.buffer("dx", dy.shape, dy.dtype)
 
         def pass_back(share: slice) -> None:
             if self.training:
@@ -247,7 +270,7 @@ class BatchNorm(Layer):
         return dx
 
     def _statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the batch's mean and variance per channel, (C,) each, and move the running ones towards them."""
+        # The batch's own, (C,) each, towards which the running ones move.
         count = x.size // self.channels
         mean = np.sum(over_images(lambda share: total(x[share]), len(x)), axis=0) / count
         variance = np.sum(over_images(lambda share: total((x[share] - mean) ** 2), len(x)), axis=0) / count
@@ -257,18 +280,14 @@ class BatchNorm(Layer):
 
 
 class Sequential(Layer):
-    """Layers in a row: y = f_n(… f_2(f_1(x))), and backward through them in reverse: the chain rule.
+    """Layers in a row, and backward through them in reverse: the chain rule. An output is good until the next forward.
 
-    The layers get names by kind (conv1, relu1, conv2 …) and fresh weights from ``seed``; ``input_gradient`` asks
-    ``backward`` for dL/dx as well, which costs time. Inside, arrays are used again at every step, so an output is
-    good until the next ``forward``.
+    The layers get names by kind (conv1, relu1, conv2 …) and fresh weights from ``seed``.
     """
 
     label = "network"
 
-    def __init__(
-        self, *layers: Layer, seed: int = 0, dtype: np.dtype = np.float32, input_gradient: bool = False
-    ) -> None:
+    def __init__(self, *layers: Layer, seed: int = 0, dtype: np.dtype = np.float32) -> None:
         super().__init__()
         self.layers = list(layers)
         counts: dict[str, int] = {}
@@ -276,27 +295,14 @@ class Sequential(Layer):
             counts[layer.label] = counts.get(layer.label, 0) + 1
             layer.name = f"{layer.label}{counts[layer.label]}"
             layer.reuse = True
-        for before, layer in zip(self.layers[:-1], self.layers[1:], strict=True):
+        for before, layer in pairwise(self.layers):
             # max(x, 0) may overwrite x if nobody needs x again; the last output belongs to the caller.
             layer.in_place = isinstance(layer, ReLU) and not before.needs_output and layer is not self.layers[-1]
-        self.layers[0].needs_input_gradient = input_gradient
-        self.initialise(np.random.default_rng(seed), dtype)
-
-    def __repr__(self) -> str:
-        return f"Sequential({', '.join(f'{layer.name}: {layer!r}' for layer in self.layers)})"
-
-    def initialise(self, generator: np.random.Generator, dtype: np.dtype = np.float32) -> "Sequential":
-        """Return the network itself, all its parameters drawn anew, layer by layer."""
+        self.layers[0].needs_input_gradient = False
+        generator = np.random.default_rng(seed)
         for layer in self.layers:
             layer.initialise(generator, dtype)
         self.parameters, self.state = self._named("parameters"), self._named("state")
-        return self
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the last layer's output shape for one image."""
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        return shape
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the output of the last layer, logits (N, K) in a classifier, for a batch x (N, H, W, C)."""
@@ -305,7 +311,7 @@ class Sequential(Layer):
         return x
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
-        """Return dL/dx (None unless ``input_gradient``) and fill ``gradients``, given dL/dy of the last forward."""
+        """Fill ``gradients``, given dL/dy of the last forward; return dL/dx, or None where a convolution is first."""
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
         self.gradients = self._named("gradients")
@@ -327,15 +333,13 @@ class Sequential(Layer):
         return rows
 
     def _named(self, kind: str) -> dict[str, np.ndarray]:
-        """Return all layers' arrays of one kind by full name, "conv1.weight"."""
         return {f"{layer.name}.{name}": array for layer in self.layers for name, array in getattr(layer, kind).items()}
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """Return (L, dL/dlogits) for L = -1/N Σ log p[n, label n], the mean over a batch of logits (N, K).
 
-    p = exp(z) / Σ exp(z) for logits z, whose largest is subtracted first against overflow. The gradient is (p - t) / N
-    with t the one-hot labels: what the network says less what is true.
+    p = exp(z) / Σ exp(z) for logits z, less the largest against overflow; the gradient is (p - t) / N, t one-hot.
     """
     images = np.arange(len(labels))
     shifted = logits - logits.max(axis=1, keepdims=True)  # (N, K)

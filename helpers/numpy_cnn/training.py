@@ -19,6 +19,7 @@ from helpers.numpy_cnn.conv import Conv2d, MaxPool2d
 from helpers.numpy_cnn.layers import BatchNorm, Flatten, Layer, Linear, ReLU, Sequential, softmax_cross_entropy
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+CHECKPOINT_EVERY = 200  # steps
 
 Prepare = Callable[[np.ndarray], np.ndarray]  # uint8 pictures -> a network's input
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 pictures -> others
@@ -26,13 +27,13 @@ Schedule = Callable[[int, int], float]  # at a step (from 0) of so many -> a mul
 
 
 def _block(inputs: int, outputs: int, *, pool: bool = True, norm: bool = False) -> list[Layer]:
-    """Return a convolution that keeps the size, perhaps batch norm, ReLU, and perhaps a pool that halves the size."""
+    """Return a convolution that keeps the size, ReLU, and perhaps batch norm and a pool that halves the size."""
     layers = [Conv2d(inputs, outputs, 3, padding=1)] + [BatchNorm(outputs)] * norm
     return [*layers, ReLU()] + [MaxPool2d(2)] * pool
 
 
 def r3(classes: int = 10, **options: Any) -> Sequential:
-    """Return R3's network as published, with a padding that keeps the size, which the report does not mention."""
+    """Return R3's network as published; that padding keeps the size is our reading."""
     layers = [*_block(3, 16, pool=False), *_block(16, 32), *_block(32, 64, pool=False), *_block(64, 128)]
     return Sequential(*layers, Flatten(), Linear(8 * 8 * 128, classes, init="xavier"), **options)
 
@@ -45,7 +46,7 @@ def r1(classes: int = 10, **options: Any) -> Sequential:
 
 def r3_norm(classes: int = 10, **options: Any) -> Sequential:
     """Return R3's network with batch norm before each ReLU and a third pool: what passes 70 % soonest."""
-    layers = [*_block(3, 16, pool=False, norm=True)]
+    layers = _block(3, 16, pool=False, norm=True)
     for inputs in (16, 32, 64):
         layers += _block(inputs, 2 * inputs, norm=True)
     return Sequential(*layers, Flatten(), Linear(4 * 4 * 128, classes, init="xavier"), **options)
@@ -58,7 +59,8 @@ NETWORKS: dict[str, Callable[..., Sequential]] = {"r1": r1, "r3": r3, "r3-norm":
 class Optimizer:
     """How a gradient g becomes a step of a weight w, with PyTorch's formulas and defaults.
 
-    ``memory["conv1.weight"]["velocity"]`` and the like start at zero, and are saved with a checkpoint.
+    ``update`` moves one parameter w in place. ``memory["conv1.weight"]["velocity"]`` and the like start at zero, and
+    are saved with a checkpoint.
     """
 
     def __init__(self, lr: float) -> None:
@@ -70,10 +72,6 @@ class Optimizer:
         self.steps += 1
         for name, w in network.parameters.items():
             self.update(w, network.gradients[name], self.memory.setdefault(name, {}))
-
-    def update(self, w: np.ndarray, g: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        """Move one parameter ``w`` in place, given its gradient ``g`` and what was remembered about it."""
-        raise NotImplementedError
 
 
 class SGD(Optimizer):
@@ -96,16 +94,12 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g², w ← w - lr m̂ / (√v̂ + ε) (Kingma and Ba, 2015).
 
-    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) undo the start from zero, at step t; ε is 1e-8.
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) undo the start from zero, at step t; β₁ is 0.9, β₂ 0.999 and ε 1e-8.
     """
-
-    def __init__(self, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        super().__init__(lr)
-        self.betas = betas
 
     def update(self, w: np.ndarray, g: np.ndarray, memory: dict[str, np.ndarray]) -> None:
         """Move ``w`` by the mean gradient over the root of the mean squared gradient."""
-        beta1, beta2 = self.betas
+        beta1, beta2 = 0.9, 0.999
         mean, square = (memory.setdefault(key, np.zeros_like(w)) for key in ("mean", "square"))
         mean += (1 - beta1) * (g - mean)
         square *= beta2
@@ -120,10 +114,7 @@ def constant(step: int, steps: int) -> float:
 
 
 def one_cycle(step: int, steps: int) -> float:
-    """Return a factor that climbs from 1/25 to 1 in the first three tenths, and falls to nearly 0, both as cosines.
-
-    It is PyTorch's OneCycleLR with its defaults, momentum aside (Smith and Topin, 2018).
-    """
+    """Return the factor of PyTorch's OneCycleLR, momentum aside: from 1/25 up to 1 and, from three tenths on, to 0."""
     peak, last = 0.3 * steps - 1, steps - 1
     if step <= peak:
         start, end, way = 1 / 25, 1.0, step / max(peak, 1)
@@ -133,22 +124,19 @@ def one_cycle(step: int, steps: int) -> float:
 
 
 class Pictures(NamedTuple):
-    """Images (N, H, W, C), as stored, usually uint8, and their labels (N,), whole numbers from 0."""
+    """Images (N, H, W, C), uint8, and their labels (N,), whole numbers from 0."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
-def normaliser(mean: np.ndarray, std: np.ndarray, dtype: np.dtype = np.float32) -> Prepare:
-    """Return the function that makes uint8 pictures (n, H, W, C) into numbers of mean 0 and deviation 1.
-
-    ``mean`` and ``std`` are per channel (C,), on the scale 0 to 1, of the training images.
-    """
-    scale = (1 / (255 * np.asarray(std, np.float64))).astype(dtype)
-    shift = (np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(dtype)
+def normaliser(mean: np.ndarray, std: np.ndarray) -> Prepare:
+    """Return the function that normalises uint8 pictures (n, H, W, C) by ``mean`` and ``std`` (C,), 0 to 1."""
+    mean, std = np.float64(mean), np.float64(std)
+    scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
     def prepare(images: np.ndarray) -> np.ndarray:
-        numbers = images.astype(dtype)
+        numbers = images.astype(np.float32)
         numbers *= scale
         numbers -= shift
         return numbers
@@ -163,31 +151,15 @@ def mirror(p: float) -> Augment:
         mirrored = generator.random(len(images)) < p
         return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
-    augment.__name__ = f"hflip:{p}"
     return augment
-
-
-class Parts(NamedTuple):
-    """What :func:`fit` takes besides data and numbers."""
-
-    network: Sequential
-    optimizer: Optimizer
-    schedule: Schedule
-    augment: Augment | None
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "OneCycleLR": one_cycle}
 
 
-def parts(experiment: Any, classes: int = 10) -> Parts:
-    """Return the parts of the training that ``experiment`` describes, freshly initialised from its seed.
-
-    ``experiment`` is a ``helpers.training.Experiment``, or has the same attributes, with PyTorch's names.
-
-    Raises:
-        ValueError: the NumPy network has no such part; the message lists those it has.
-    """
+def parts(experiment: Any, classes: int = 10) -> tuple[Sequential, Optimizer, Schedule, Augment | None]:
+    """Return the parts of an experiment's training, initialised from its seed; ValueError lists those there are."""
     for name, choices in (("model", NETWORKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if (got := getattr(experiment, name)) not in choices:
             raise ValueError(f"the NumPy network has no {name} {got!r}; choose one of: {', '.join(choices)}")
@@ -205,7 +177,7 @@ def parts(experiment: Any, classes: int = 10) -> Parts:
         raise ValueError(f"the NumPy network's {experiment.optimizer} does not take these options: {error}") from error
     network = NETWORKS[experiment.model](classes, seed=experiment.seed)
     augment = mirror(float(flip[1] or 0.5)) if experiment.augmentation else None
-    return Parts(network, optimizer, SCHEDULES[experiment.schedule], augment)
+    return network, optimizer, SCHEDULES[experiment.schedule], augment
 
 
 def predict(network: Sequential, images: np.ndarray, prepare: Prepare, batch_size: int = 64) -> np.ndarray:
@@ -213,13 +185,6 @@ def predict(network: Sequential, images: np.ndarray, prepare: Prepare, batch_siz
     network.train(False)
     batches = range(0, len(images), batch_size)
     return np.concatenate([network.forward(prepare(images[start : start + batch_size])) for start in batches])
-
-
-def evaluate(network: Sequential, pictures: Pictures, prepare: Prepare, batch_size: int = 64) -> tuple[float, float]:
-    """Return the network's mean loss and its accuracy (0 to 1) on ``pictures``, in evaluation mode."""
-    logits = predict(network, pictures.images, prepare, batch_size)
-    loss, _ = softmax_cross_entropy(logits.astype(np.float64), pictures.labels)
-    return loss, float(np.mean(logits.argmax(axis=1) == pictures.labels))
 
 
 @lru_cache(maxsize=1)
@@ -232,7 +197,7 @@ def fit(
     network: Sequential,
     optimizer: Optimizer,
     train: Pictures,
-    validation: Pictures | None = None,
+    validation: Pictures,
     *,
     epochs: int,
     prepare: Prepare,
@@ -241,40 +206,26 @@ def fit(
     augment: Augment | None = None,
     schedule: Schedule = constant,
     checkpoint: Path | None = None,
-    checkpoint_every: int = 200,
     progress: bool = True,
-) -> dict[str, Any]:
-    """Return the history of a training, after which ``network`` is trained.
+) -> tuple[dict[str, list[float]], list[float], str | None]:
+    """Train ``network``; return its history, the loss of every step, and None or where the loss was no number.
 
-    ``history`` has a value per epoch under "epoch", "lr", "train_loss", "train_accuracy" (running, of the
-    pictures as they were learned from), "validation_loss", "validation_accuracy" (if there is a validation
-    part) and "seconds"; ``losses`` a value per step; ``diverged`` is None, or says where the loss stopped being a
-    number, which ends the training.
+    The history has a value per epoch under each name of ``HISTORY``; the training figures are those of the pictures as
+    they were learned from. A loss that is no number ends the training.
 
-    With a ``checkpoint`` path the state is saved there every ``checkpoint_every`` steps and after every
-    epoch, and a training that finds the file goes on from it, to the same numbers as one that was never
-    stopped: the order of the pictures is a function of seed and epoch, and what is random in a step a function of
-    seed and step.
+    With a ``checkpoint`` path the state is saved there every few hundred steps and after every epoch, and a
+    training that finds the file goes on from it, to the same numbers as one that was never stopped: all that is random
+    is a function of the seed and the epoch or the step.
     """
     base_lr, batch_size = optimizer.lr, min(batch_size, len(train.labels))
     per_epoch = len(train.labels) // batch_size  # a last, smaller batch is left out
-    steps = per_epoch * epochs
-    settings = {
-        "network": repr(network),
-        "optimizer": {"type": type(optimizer).__name__, **vars(optimizer)},
-        "schedule": schedule.__name__,
-        "augment": augment and augment.__name__,
-        "images": len(train.labels),
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    del settings["optimizer"]["memory"], settings["optimizer"]["steps"]
+    steps, diverged = per_epoch * epochs, None
+    settings = {"optimizer": type(optimizer).__name__, "lr": base_lr, "images": len(train.labels), "seed": seed}
+    settings |= {"batch_size": batch_size, "epochs": epochs, "schedule": schedule.__name__}
     state = {"history": {name: [] for name in HISTORY}, "losses": [], "right": [], "seconds": 0.0}
     if checkpoint is not None and checkpoint.is_file():
         state = _load(checkpoint, network, optimizer, settings)
     history, losses, right = state["history"], state["losses"], state["right"]  # right: pictures recognised, per step
-    diverged = None
     with tqdm(total=steps, initial=len(losses), unit="batch", disable=not progress, leave=False) as bar:
         for step in range(len(losses), steps):
             began = time.perf_counter()
@@ -296,9 +247,9 @@ def fit(
             if position == per_epoch - 1:
                 row = {"epoch": epoch + 1, "lr": optimizer.lr, "train_loss": float(np.mean(losses[-per_epoch:]))}
                 row["train_accuracy"] = sum(right[-per_epoch:]) / (per_epoch * batch_size)
-                if validation is not None:
-                    seen = evaluate(network, validation, prepare, batch_size)
-                    row |= zip(("validation_loss", "validation_accuracy"), seen, strict=True)
+                logits = predict(network, validation.images, prepare, batch_size)
+                row["validation_loss"], _ = softmax_cross_entropy(logits.astype(np.float64), validation.labels)
+                row["validation_accuracy"] = float(np.mean(logits.argmax(axis=1) == validation.labels))
                 row["seconds"] = state["seconds"] + time.perf_counter() - began
                 for name, value in row.items():
                     history[name].append(value)
@@ -308,15 +259,14 @@ def fit(
             if (step + 1) % 50 == 0:
                 accuracy = sum(right[-50:]) / (50 * batch_size)
                 bar.set_postfix(epoch=epoch + 1, loss=f"{np.mean(losses[-50:]):.3f}", accuracy=f"{accuracy:.1%}")
-            if checkpoint is not None and ((step + 1) % checkpoint_every == 0 or position == per_epoch - 1):
+            if checkpoint is not None and ((step + 1) % CHECKPOINT_EVERY == 0 or position == per_epoch - 1):
                 _save(checkpoint, network, optimizer, settings, state)
             bar.update()
     optimizer.lr = base_lr
-    return {"history": {k: v for k, v in history.items() if v}, "losses": losses, "diverged": diverged}
+    return history, losses, diverged
 
 
 def _save(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[str, Any], state: dict) -> None:
-    """Write all that a killed training needs to ``path`` in one step, over the one before."""
     arrays = {f"network/{name}": array for name, array in {**network.parameters, **network.state}.items()}
     for name, memory in optimizer.memory.items():
         arrays |= {f"optimizer/{name}/{key}": array for key, array in memory.items()}
@@ -329,7 +279,7 @@ def _save(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[
 def _load(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the state saved at ``path``, after putting network and optimizer where they were then.
 
-    Raises ValueError if the file is damaged or other settings made it; it is named, and left as it is.
+    ValueError names a file that is damaged or another training's, and leaves it as it is.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -337,12 +287,10 @@ def _load(path: Path, network: Sequential, optimizer: Optimizer, settings: dict[
         about = json.loads(str(arrays.pop("about")))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"the checkpoint {path} cannot be read ({error}); move it away to start anew") from error
-    for name, here in json.loads(json.dumps(settings)).items():
+    for name, here in settings.items():
         if (there := about["settings"].get(name)) != here:
-            raise ValueError(
-                f"the checkpoint {path} is another training's: its {name} was {there}, now it is {here}; "
-                "set it back to go on, or move the file away to start anew"
-            )
+            change = f"its {name} was {there}, now it is {here}; set it back to go on"
+            raise ValueError(f"the checkpoint {path} is another training's: {change}, or move the file away")
     for name, array in {**network.parameters, **network.state}.items():
         array[...] = arrays[f"network/{name}"]
     optimizer.steps, optimizer.memory = about["optimizer_steps"], {}

@@ -33,7 +33,7 @@ from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
 from helpers.record.run import FORMAT, kind_for, pack, record_path, weights_path
 from helpers.settings import DATA, KEEP_MEMORY, ROOT, runs_folder, smoke
-from helpers.training import Experiment, Fit, criterion, fingerprint, numpy_engine, pick_device, predict, training_split
+from helpers.training import Experiment, Fit, criterion, fingerprint, pick_device, predict, training_split
 from helpers.training.loop import fit
 
 BINS = 15
@@ -149,11 +149,8 @@ def train_run(
     def keep(epoch: int, model: nn.Module) -> None:
         _save(weights_path(experiment.key, place.type, epoch), model)
 
-    options = {"checkpoint_path": path, "progress": progress}
-    if experiment.engine == "numpy":
-        fitted = numpy_engine.fit(experiment, data, **options)
-    else:
-        fitted = fit(experiment, data, device=place, after_epoch=keep if experiment.snapshots else None, **options)
+    after = keep if experiment.snapshots else None
+    fitted = fit(experiment, data, device=place, checkpoint_path=path, progress=progress, after_epoch=after)
     splits = {"train": training_split(experiment, data), "validation": data.validation}
     if experiment.flagship:
         splits["test"] = data.test

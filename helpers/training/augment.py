@@ -1,16 +1,14 @@
 """Random changes to training images, a batch at a time, with a choice of its own for every image.
 
-An augmentation is written as text, so that an experiment can hold it: transforms in the order in which they
-act, each with its strength after a colon or, without one, at its default, such as ``"crop:4 hflip"``.
-
-Images are uint8 tensors (N, C, H, W) on any device and stay there; random choices are made on the device of
-their generator, and no step waits for the device. Choosing and changing are two functions, so that other code
-can be given the same choices: torchvision then makes the same images.
+An augmentation is written as text: transforms in the order in which they act, each with its strength after a colon or,
+without one, at its default, such as ``"crop:4 hflip"``. Images are uint8 tensors (N, C, H, W) and stay on their device,
+for which no step waits. Choosing and changing are apart: given the same choices, torchvision makes the same images.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -28,25 +26,18 @@ def vflip(images: Tensor, chosen: Tensor, probability: float) -> Tensor:
 
 
 def crop(images: Tensor, corners: Tensor, pad: float) -> Tensor:
-    """Return cuts of the old size from images padded with black; corners: int64 (2, N), top and left.
-
-    Raises ValueError where the padding reaches the size of the image.
-    """
+    """Return cuts of the old size from images padded with black; corners: int64 (2, N), top and left."""
     n, _, height, width = images.shape
     pad = int(pad)
     if pad >= min(height, width):
         raise ValueError(f"crop:{pad} could move a {height}x{width} image out of sight; choose fewer pixels")
-    padded = F.pad(images, (pad, pad, pad, pad))
     # Every cut that there is, as a view that copies nothing: (N, C, 2 pad + 1, 2 pad + 1, H, W).
-    cuts = padded.unfold(2, height, 1).unfold(3, width, 1)
+    cuts = F.pad(images, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
     return cuts[torch.arange(n, device=images.device), :, corners[0], corners[1]]
 
 
 def rotate(images: Tensor, angles: Tensor, limit: float) -> Tensor:
-    """Return the images turned about their centre by angles (N,), degrees counter-clockwise.
-
-    A pixel takes the value of the nearest one; corners that nothing covers are black.
-    """
+    """Return the images turned about their centre by angles (N,), degrees counter-clockwise, each pixel the nearest."""
     height, width = images.shape[2:]
     radians = angles.double().deg2rad().view(-1, 1, 1)
     cos, sin = radians.cos().float(), radians.sin().float()
@@ -63,8 +54,7 @@ def rotate(images: Tensor, angles: Tensor, limit: float) -> Tensor:
 def blur(images: Tensor, sigmas: Tensor, limit: float) -> Tensor:
     """Return the images blurred by 3x3 Gaussians of sigmas (N,), in pixels; the edges are reflected.
 
-    The result is rounded to whole grey levels, so a sigma up to 0.25 changes nothing: a neighbour then weighs
-    exp(-8) or less, which does not move even a white pixel among black ones by half a level.
+    The result is rounded to whole grey levels, so a sigma up to 0.25 changes nothing: a neighbour weighs exp(-8).
     """
     n, channels, height, width = images.shape
     distance = torch.arange(-1, 2, device=images.device)
@@ -82,7 +72,7 @@ def blur(images: Tensor, sigmas: Tensor, limit: float) -> Tensor:
 def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
     """Return the images with a black square each, clipped at the edges (DeVries and Taylor, 2017).
 
-    centres: (2, N), row and column of the square's centre as fractions of height and width, below 1.
+    centres: (2, N), row and column as fractions of height and width, below 1.
     """
 
     def covered(length: int, centre: Tensor) -> Tensor:  # bool (N, length)
@@ -94,17 +84,12 @@ def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-def _uniform(generator: Generator, *shape: int) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device)
-
-
 @dataclass(frozen=True)
 class Kind:
-    """A kind of transform: what it does, its strength's default and limits, and its two functions."""
+    """A kind of transform: what it does, its strength's default and limits, and its function."""
 
     description: str
     default: float
-    choose: Callable[[float, int, Generator], Tensor]  # strength, number of images, generator
     change: Callable[[Tensor, Tensor, float], Tensor]  # images, choices, strength
     low: float = 0
     high: float = math.inf
@@ -112,46 +97,15 @@ class Kind:
     by_turns: bool = False  # whether the epoch decides, not chance
 
 
-def _mirrored(p: float, n: int, generator: Generator) -> Tensor:
-    return _uniform(generator, n) < p
-
-
-def _corners(pad: float, n: int, generator: Generator) -> Tensor:
-    return torch.randint(2 * int(pad) + 1, (2, n), generator=generator, device=generator.device)
-
-
-def _angles(limit: float, n: int, generator: Generator) -> Tensor:
-    return limit * (2 * _uniform(generator, n) - 1)
-
-
-def _sigmas(limit: float, n: int, generator: Generator) -> Tensor:
-    return 0.1 + (limit - 0.1) * _uniform(generator, n)
-
-
+ALTERNATELY = "mirrors left and right every image in every other epoch, half of them in the odd ones"
 KINDS = {
-    "hflip": Kind("mirrors left and right, with this probability", 0.5, _mirrored, hflip, high=1),
-    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, _mirrored, vflip, high=1),
-    "altflip": Kind(
-        "mirrors left and right every image in every other epoch, half of them in the odd ones",
-        1,
-        lambda _, n, g: _mirrored(0.5, n, g),
-        hflip,
-        low=1,
-        high=1,
-        by_turns=True,
-    ),
-    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, _corners, crop, whole=True),
-    "rotate": Kind(
-        "turns by up to this many degrees either way, black fills the corners", 30, _angles, rotate, high=180
-    ),
-    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, _sigmas, blur, low=0.1),
-    "cutout": Kind(
-        "blackens a square of this side anywhere, clipped at the edges",
-        8,
-        lambda _, n, g: _uniform(g, 2, n),
-        cutout,
-        whole=True,
-    ),
+    "hflip": Kind("mirrors left and right, with this probability", 0.5, hflip, high=1),
+    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, vflip, high=1),
+    "altflip": Kind(ALTERNATELY, 1, hflip, low=1, high=1, by_turns=True),
+    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, crop, whole=True),
+    "rotate": Kind("turns by up to this many degrees either way, black fills the corners", 30, rotate, high=180),
+    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, blur, low=0.1),
+    "cutout": Kind("blackens a square of this side anywhere, clipped at the edges", 8, cutout, whole=True),
 }
 # For texts and tables: name -> (what it does, default strength), of those that a single batch can show.
 AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items() if not kind.by_turns}
@@ -166,7 +120,20 @@ class Transform:
 
     def draw(self, n: int, generator: Generator, device: torch.device | str) -> Tensor:
         """Return the choices for n images, on ``device``; their last dimension is n."""
-        return KINDS[self.name].choose(self.strength, n, generator).to(device)
+        uniform = partial(torch.rand, generator=generator, device=generator.device)
+        match self.name:
+            case "crop":
+                sides = 2 * int(self.strength) + 1
+                choices = torch.randint(sides, (2, n), generator=generator, device=generator.device)
+            case "rotate":
+                choices = self.strength * (2 * uniform(n) - 1)
+            case "blur":
+                choices = 0.1 + (self.strength - 0.1) * uniform(n)
+            case "cutout":
+                choices = uniform(2, n)
+            case _:
+                choices = uniform(n) < (0.5 if KINDS[self.name].by_turns else self.strength)
+        return choices.to(device)
 
     def apply(self, images: Tensor, choices: Tensor) -> Tensor:
         """Return the images, changed as chosen: a new tensor of the same shape, type and device."""
@@ -175,24 +142,19 @@ class Transform:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Transforms in a row; ``str`` gives their text, in one spelling for all that mean the same."""
+    """Transforms in a row."""
 
     transforms: tuple[Transform, ...]
-
-    def __str__(self) -> str:
-        return " ".join(f"{t.name}:{int(t.strength) if t.strength % 1 == 0 else t.strength}" for t in self.transforms)
 
     def __call__(self, images: Tensor, generator: Generator, turns: Tensor | None = None) -> Tensor:
         """Return changed copies of uint8 images (N, C, H, W); the tensor itself if nothing is to be done.
 
-        ``turns``, bool (N,), says whose turn it is for what alternates from epoch to epoch; without it, chance does.
+        ``turns``, bool (N,), says whose turn it is where a flip alternates from epoch to epoch; else chance does.
         """
         if images.dtype != torch.uint8 or images.dim() != 4:
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}; augmentation takes torch.uint8 "
-                "of shape (N, C, H, W), before the images are normalised"
-            )
-        for transform in self.transforms if len(images) else ():
+            got = f"images are {images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"{got}; augmentation takes torch.uint8 of shape (N, C, H, W), before they are normalised")
+        for transform in self.transforms:
             alternates = turns is not None and KINDS[transform.name].by_turns
             choices = turns if alternates else transform.draw(len(images), generator, images.device)
             images = transform.apply(images, choices)
@@ -204,7 +166,7 @@ def augmentation(spec: str) -> Augmentation:
 
     Raises ValueError, with the choices, if a name is unknown or comes twice or a strength makes no sense.
     """
-    transforms = tuple(_transform(word) for word in str(spec).split())
+    transforms = tuple(map(_transform, str(spec).split()))
     names = [transform.name for transform in transforms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"augmentation {spec!r} names {', '.join(twice)} more than once; once is enough")

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -18,20 +18,12 @@ from helpers.numpy_cnn import parts
 from helpers.training.augment import augmentation
 from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
 
-PRECISIONS = ("fp32", "bf16")
-ENGINES = ("torch", "numpy")
-CLASS_WEIGHTS = ("", "balanced")
+CHOICES = {"precision": ("fp32", "bf16"), "engine": ("torch", "numpy"), "class_weights": ("", "balanced")}
 # Networks that are known to build: the runs of an arm, and its record, ask again for the same one.
 _BUILT: set[tuple[str, str]] = set()
 
 
-def _one_of(what: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{what}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}")
-
-
 def _number(what: str, value: Any, kind: type, low: float, high: float = math.inf) -> None:
-    """Refuse anything but a number from ``low`` to below ``high``, a whole one where ``kind`` is int."""
     right = isinstance(value, (int, kind)) and not isinstance(value, bool)
     if not right or not low <= value < high:
         limits = f"of at least {low}" + (f" and below {high}" if high < math.inf else "")
@@ -44,20 +36,16 @@ class Experiment:
 
     Names are torch's own (``optimizer="SGD"``, ``schedule="StepLR"``, ``loss="CrossEntropyLoss"``; case and
     underscores do not matter), each with a dictionary of that class's options. ``augmentation`` is a spec such as
-    ``"crop:4 hflip:0.5"`` (:mod:`helpers.training.augment`). ``patience=n`` stops after n epochs without a better
+    ``"crop:4 hflip:0.5"``. ``patience=n`` stops after n epochs without a better
     validation accuracy and keeps the best weights; without it the last weights count. ``train_size`` trains on a
     stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
-    ``averaging=d`` keeps, beside the trained weights, their exponential moving average over the steps with decay d, and
-    that average is the result; training itself stays as it is.
-    ``snapshots=True`` keeps the weights before training and after every epoch, to look at what was learned when.
+    ``averaging=d`` makes the weights' exponential moving average over the steps, with decay d, the result; training
+    itself stays as it is. ``snapshots=True`` keeps the weights before training and after every epoch.
     ``mixup=a`` trains on mixtures of two pictures and of their labels, their shares drawn from Beta(a, a); 0 is off.
     ``engine="numpy"`` trains without PyTorch (:mod:`helpers.numpy_cnn`), with fewer choices.
     ``class_weights="balanced"`` weighs each class in the loss by the inverse of its number of training images.
     ``initial="NAME"`` starts from a network that is kept under that name (:mod:`helpers.training.kept`), all but its
-    last layer; model and options must be that network's.
-
-    Raises:
-        ValueError: a value is unknown or makes no sense; the message lists the choices.
+    last layer; model and options must be that network's. ValueError lists the choices where a value is none.
     """
 
     dataset: str = "cifar10"
@@ -99,10 +87,9 @@ class Experiment:
             self._settle("schedule", SCHEDULES, reserved=("optimizer", "last_epoch", "max_lr", "total_steps"))
         elif self.schedule_options:
             raise ValueError(f"schedule='constant' takes no options, got {dict(self.schedule_options)}")
-        _number("batch_size", self.batch_size, int, 1)
-        _number("epochs", self.epochs, int, 1)
-        _number("patience", 1 if self.patience is None else self.patience, int, 1)
-        _number("train_size", 1 if self.train_size is None else self.train_size, int, 1)
+        for name in ("batch_size", "epochs", "patience", "train_size"):
+            if name in ("batch_size", "epochs") or getattr(self, name) is not None:
+                _number(name, getattr(self, name), int, 1)
         _number("seed", self.seed, int, 0)
         _number("lr", self.lr, float, sys.float_info.min)
         object.__setattr__(self, "lr", float(self.lr))
@@ -111,9 +98,9 @@ class Experiment:
         for name in ("flagship", "snapshots"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name}={value!r}: choose True or False")
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("engine", self.engine, ENGINES)
-        _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}")
         if self.class_weights and (self.loss == "KLDivLoss" or "weight" in self.loss_options):
             raise ValueError(f"class_weights={self.class_weights!r} needs CrossEntropyLoss without weights of its own")
         if not isinstance(self.initial, str) or not re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", self.initial):
@@ -130,23 +117,22 @@ class Experiment:
             raise ValueError(f"{what}={getattr(self, what)!r} is unknown; choose one of: {', '.join(choices)}")
         object.__setattr__(self, what, name)
         known = [p for p in inspect.signature(choices[name]).parameters if p not in reserved]
-        for option in getattr(self, f"{what}_options"):
-            if option not in known:
-                raise ValueError(f"{what} {name} takes no option {option!r}; it takes: {', '.join(known)}")
+        if unknown := [option for option in getattr(self, f"{what}_options") if option not in known]:
+            raise ValueError(f"{what} {name} takes no option {unknown[0]!r}; it takes: {', '.join(known)}")
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     def choices(self) -> dict[str, Any]:
-        """Return every choice as plain JSON values."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Return every choice as plain JSON values, options in alphabetical order."""
+        return {f.name: json.loads(json.dumps(getattr(self, f.name), sort_keys=True)) for f in fields(self)}
 
     @property
     def key(self) -> str:
         """Return the 16 hexadecimal digits that name this experiment's record.
 
-        Only choices that differ from the defaults count, so a field added later leaves old keys as they are. For
-        the same reason a default, once recorded with, never changes.
+        Only choices that differ from the defaults count: a field added later leaves old keys as they are, and a default
+        never changes.
         """
         default = {f.name: {} if f.name.endswith("_options") else f.default for f in fields(self)}
         changed = {name: value for name, value in self.choices().items() if value != default[name]}
@@ -154,20 +140,10 @@ class Experiment:
 
     def but(self, **changes: Any) -> "Experiment":
         """Return the same experiment with some choices changed, validated again."""
-        unknown = set(changes) - {f.name for f in fields(self)}
-        if unknown:
-            names = ", ".join(f.name for f in fields(self))
-            raise ValueError(f"an experiment has no choice {', '.join(sorted(unknown))}; it has: {names}")
+        names = [f.name for f in fields(self)]
+        if unknown := set(changes) - set(names):
+            raise ValueError(f"an experiment has no choice {', '.join(sorted(unknown))}; it has: {', '.join(names)}")
         return replace(self, **changes)
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` with mappings as dictionaries and tuples as lists, as JSON would give them back."""
-    if isinstance(value, Mapping):
-        return {key: _plain(value[key]) for key in sorted(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def rehearsal(experiment: Experiment) -> Experiment:

@@ -25,36 +25,25 @@ from helpers.training.experiment import Experiment
 
 # What all kept networks may weigh together, in bytes: they are part of every clone.
 ROOM = 5 * 2**20
-HEAD = "logits"
 IMAGENET = "imagenet"
 # torchvision publishes the first eight digits of the SHA-256 in the file's name.
 GOOGLENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 
 
 def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path:
-    """Return the file under which ``model``, as ``record`` says it was trained, is kept as ``name``.
-
-    Raises:
-        ValueError: a name with other than a-z, 0-9 and hyphens, or ImageNet's; a model that is not the run's, or whose
-            last layer is not called "logits"; weights beyond half precision; no room left.
-    """
+    """Return the file under which ``model``, as ``record`` says it was trained, is kept as ``name``, or ValueError."""
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == IMAGENET:
         raise ValueError(f'name={name!r}: use a-z, 0-9 and hyphens, and not {IMAGENET!r}: "three-convolutions"')
     *_, (last, _) = model.named_children()
-    if last != HEAD:
-        raise ValueError(f"the last layer is {last!r}; give a network that ends in {HEAD!r}")
-    tensors = {}
-    for key, value in model.state_dict().items():
-        tensors[key] = (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        if not tensors[key].isfinite().all():
-            raise ValueError(f"{key} is not finite in half precision; keep a network that converged")
+    if last != "logits":
+        raise ValueError(f"the last layer is {last!r}; give a network that ends in 'logits'")
+    state = model.state_dict()
+    tensors = {key: (v.half() if v.is_floating_point() else v).cpu().contiguous() for key, v in state.items()}
+    if large := [key for key, value in tensors.items() if not value.isfinite().all()]:
+        raise ValueError(f"{large[0]} is not finite in half precision; keep a network that converged")
     _fill(_of(Experiment(**record["experiment"]), len(record["classes"])), tensors, "the model")
-    info = {
-        "experiment": json.dumps(record["experiment"]),
-        "key": record["key"],
-        "device": record["provenance"]["device"],
-        "classes": json.dumps(record["classes"]),
-    }
+    info = {name: json.dumps(record[name]) for name in ("experiment", "classes")}
+    info |= {"key": record["key"], "device": record["provenance"]["device"]}
     content, path = save(tensors, metadata=info), networks_folder() / f"{name}.safetensors"
     others = sum(other.stat().st_size for other in path.parent.glob("*.safetensors") if other != path)
     if len(content) + others > ROOM:
@@ -66,9 +55,7 @@ def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path
 def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
     """Return the kept network ``name`` (float32, evaluation mode) and its "experiment", "key", "device", "classes".
 
-    Raises:
-        DataMissing: there is no network of that name; those that there are, are listed.
-        DataError: the file is damaged, or its weights do not fit the model that it names.
+    DataMissing lists the networks that there are; DataError says that a file is damaged.
     """
     path = network_path(name)
     try:
@@ -85,8 +72,7 @@ def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def network_path(name: str) -> Path:
-    """Return the file of the kept network ``name``. Raises DataMissing, with the names that there are."""
-    # In a rehearsal its own folder comes first.
+    """Return the file of the kept network ``name``, in a rehearsal from its own folder if it is there."""
     paths = [path for folder in (networks_folder(), DATA / "networks") for path in folder.glob("*.safetensors")]
     for path in paths:
         if path.stem == name:
@@ -98,13 +84,8 @@ def network_path(name: str) -> Path:
 def start(experiment: Experiment, data: Dataset) -> nn.Module:
     """Return the network from which ``experiment`` starts, its last layer for the classes of ``data``.
 
-    All weights are drawn first, as for a network from scratch; those of a kept network then take the place of all but
-    the last layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds
-    torch. Notebook 13 shows how it is done.
-
-    Raises:
-        ValueError: the kept network has another model or other options than the experiment.
-        DataMissing, DataError: it is not there, or damaged.
+    All weights are drawn first, as from scratch; those of a kept network then take the place of all but the last
+    layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds torch.
     """
     model = _of(experiment, len(data.classes))
     if hasattr(model, "renormalise"):
@@ -117,14 +98,10 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
         _fill(model.body, body, "GoogLeNet")
     elif experiment.initial:
         kept, info = load_network(experiment.initial)
-        theirs, ours = ((e.model, dict(e.model_options)) for e in (info["experiment"], experiment))
+        theirs, ours = (f"a {e.model!r} with {e.choices()['model_options']}" for e in (info["experiment"], experiment))
         if theirs != ours:
-            (model_name, options), (wanted, wanted_options) = theirs, ours
-            raise ValueError(
-                f"initial={experiment.initial!r} is a {model_name!r} with {options}, not a {wanted!r} with "
-                f"{wanted_options}: give the experiment that model"
-            )
-        body = {key: value for key, value in kept.state_dict().items() if not key.startswith(f"{HEAD}.")}
+            raise ValueError(f"initial={experiment.initial!r} is {theirs}, not {ours}: give the experiment that model")
+        body = {key: value for key, value in kept.state_dict().items() if not key.startswith("logits.")}
         model.load_state_dict(body, strict=False)
     return model
 
@@ -139,7 +116,6 @@ def _of(experiment: Experiment, classes: int) -> nn.Module:
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Put ``tensors`` into ``model``, each in the precision that is there. Raises ValueError where they do not fit."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -147,7 +123,6 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
 
 
 def _googlenet_file() -> Path:
-    """Return torchvision's weights of GoogLeNet, downloaded if need be and checked. Raises DataMissing, DataError."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(GOOGLENET_URL)
     ways = f"put {path.name} from {GOOGLENET_URL} into {path.parent}, or do without"
     wanted = path.stem.rpartition("-")[2]

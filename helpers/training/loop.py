@@ -1,8 +1,8 @@
 """One ``fit`` for every experiment of the course: any optimizer, schedule and loss of torch, resumable exactly.
 
 All randomness of an epoch (order, augmentation, dropout) is a function of the seed and the epoch alone. So a run that
-was killed and resumed at its last finished epoch takes exactly the steps of one that never stopped, and runs with the
-same seed see the same images in the same order whatever else differs: their results can be compared in pairs.
+was killed takes exactly the steps of one that never stopped, and runs with the same seed see the same images in the
+same order whatever else differs: their results can be compared in pairs.
 """
 
 import io
@@ -21,58 +21,46 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from helpers.data import Dataset, Split
+from helpers import numpy_cnn as cnn
+from helpers.data import Dataset, Split, subset
 from helpers.files import atomic_write
-from helpers.models import ENOUGH_PICTURES, layer_table, structure_hash, whiten
+from helpers.models import ENOUGH_PICTURES, build, layer_table, structure_hash, whiten
 from helpers.training.augment import augmentation
 from helpers.training.experiment import Experiment
 from helpers.training.kept import start
-from helpers.training.parts import (
-    criterion,
-    mixture,
-    moving_average,
-    normalise,
-    optimizer,
-    products,
-    schedule,
-    training_split,
-)
+from helpers.training.parts import criterion, mixture, moving_average, normalise, optimizer, products, schedule
 
 EVALUATION_BATCH = 500
 # Compiling takes half a minute. It is worth that from so many multiply-adds in a whole run on a CPU, where it saves an
 # eighth of the time of the larger nets, and from so many images on a GPU, where it saves most launches of any net.
 WORTH_COMPILING = {"cpu": 4e12, "cuda": 150_000}
-# What comes out slower on a CPU: R2's net, twice as wide, takes 109 s an epoch with max pools, and 77 s uncompiled.
-SLOWED_BY_COMPILING = nn.MaxPool2d
 # How often the loss is looked at for divergence: each look waits for a GPU to catch up.
 STEPS_BETWEEN_LOOKS = 100
-
-HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 
 
 @dataclass
 class Fit:
     """A trained network and how it came about.
 
-    ``history`` has one value per epoch under each name of ``HISTORY``; losses are means over images, accuracies
-    fractions, the training figures those of the augmented images as they were learned from. Where weights are averaged,
-    the average's figures stand beside them under ``averaged_...``. ``losses`` has one value per step. ``diverged`` says
-    where and why training stopped, if it had to.
+    ``history`` has one value per epoch under each name of ``cnn.HISTORY``: mean losses and accuracies as fractions, in
+    training those of the augmented images as they were learned from, and those of averaged weights as ``averaged_...``.
+    ``losses`` has one value per step. ``diverged`` says where and why training stopped, if it had to.
     """
 
     model: nn.Module
-    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in cnn.HISTORY})
     losses: list[float] = field(default_factory=list)
     best_epoch: int = 0
     diverged: str | None = None
     compiled: bool = False
 
 
-class Diverged(ArithmeticError):
-    """The loss is no longer a finite number."""
+def training_split(experiment: Experiment, data: Dataset) -> Split:
+    """Return the images that ``experiment`` learns from: the training split, or a stratified part of it."""
+    return data.train if experiment.train_size is None else subset(data.train, experiment.train_size, seed=0)
 
 
-def pick_device(name: str | None = None) -> torch.device:
+def pick_device(name: torch.device | str | None = None) -> torch.device:
     """Return the device called ``name``, or the GPU where there is one, or the CPU."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -101,9 +89,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[str, Any] | None:
     """Return the state saved at ``path``, on ``device``, or None where there is none that can be used.
 
-    A file that cannot be read, or that belongs to another structure of the model, is set aside under a new name,
-    never deleted, and training starts from the beginning; one line on stderr says so. Nothing is unpickled but
-    tensors and plain values (``weights_only=True``).
+    A file that cannot be read, or of a model of another structure, is set aside under a new name, as stderr says.
     """
     if not path.is_file():
         return None
@@ -120,17 +106,6 @@ def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[st
     return None
 
 
-def _can_compile(device: torch.device) -> bool:
-    """Return whether torch.compile has what it needs here; say so in one line where it has not."""
-    if device.type != "cpu":
-        return True
-    has_compiler = shutil.which("g++") or shutil.which("clang++")
-    if has_compiler and Path(sysconfig.get_path("include"), "Python.h").is_file():
-        return True
-    print("torch.compile needs g++ and Python's headers: training without it, more slowly", file=sys.stderr)
-    return False
-
-
 class Trainer:
     """The state of one run between two steps; :func:`fit` drives it."""
 
@@ -140,7 +115,6 @@ class Trainer:
         self.mean, self.std = data.mean.to(device), data.std.to(device)
         self.batch = min(experiment.batch_size, len(self.train))
         self.steps = len(self.train) // self.batch
-
         torch.manual_seed(experiment.seed)
         self.model = start(experiment, data)
         self.structure = structure_hash(self.model)
@@ -155,8 +129,12 @@ class Trainer:
         self.augment = augmentation(experiment.augmentation)
         self.loss = criterion(experiment, len(data.classes), self.train)
         self.average = moving_average(experiment, self.model)
-
-        compiled = (self._pays_to_compile() if compiled is None else compiled) and _can_compile(device)
+        compiled = self._pays_to_compile() if compiled is None else compiled
+        compiler = shutil.which("g++") or shutil.which("clang++")
+        headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+        if compiled and device.type == "cpu" and not (compiler and headers):
+            print("torch.compile needs g++ and Python's headers: training without it, more slowly", file=sys.stderr)
+            compiled = False
         # On a GPU, "reduce-overhead" replays the step as one CUDA graph: these nets are launch-bound there.
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self.forward = torch.compile(self._forward, mode=mode) if compiled else self._forward
@@ -164,19 +142,17 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
 
     def _pays_to_compile(self) -> bool:
-        """Return whether the run is long enough for torch.compile, and on a CPU of layers that it makes faster."""
         images = self.experiment.epochs * len(self.train)
         if self.device.type != "cpu":
             return images >= WORTH_COMPILING[self.device.type]
         cost = sum(row["multiply_adds"] for row in layer_table(self.model, self.train.images.shape[1:]))
-        slowed = any(isinstance(layer, SLOWED_BY_COMPILING) for layer in self.model.modules())
+        # R2's net, twice as wide, takes 109 s an epoch with max pools, and 77 s uncompiled.
+        slowed = any(isinstance(layer, nn.MaxPool2d) for layer in self.model.modules())
         return images * cost >= WORTH_COMPILING["cpu"] and not slowed
 
     def _forward(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right.
-
-        Where images are mixtures, ``others`` are the labels that the rest of each, beyond its ``share``, has.
-        """
+        # The mean loss of images (N, 3, H, W), 0 to 255, and how many of them are classified right. In mixtures,
+        # ``others`` are the labels of what is beyond each image's ``share``.
         precision, kind = self.experiment.precision, self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"), products(precision, self.device):
             logits = self.model(normalise(images, self.mean, self.std))
@@ -187,7 +163,6 @@ class Trainer:
         return loss, (logits.argmax(1) == labels).sum()
 
     def _step(self, images: Tensor, labels: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Take one step of the optimizer; return the loss before it and the number of right answers."""
         others = labels
         if self.experiment.mixup:
             images, others = mixture(images, labels, share)
@@ -197,18 +172,15 @@ class Trainer:
         self.optimizer.step()
         if self.experiment.schedule == "OneCycleLR":
             self.schedule.step()
-        if self.average is not None:
+        if self.average:
             self.average.update_parameters(self.model)
         return loss.detach(), right
 
     def epoch(self, number: int, bar: Any) -> None:
         """Go once through the training images in the order that seed and epoch give, and append to the history.
 
-        The last, incomplete batch is left out: the order changes every epoch, so no image misses more than its share,
-        and every step has the same shape, which compiled code and CUDA graphs need.
-
-        Raises:
-            Diverged: the loss became infinite or not a number.
+        The last, incomplete batch is left out: every step has the same shape, which compiled code and CUDA graphs need.
+        A loss that is infinite or not a number ends it, and ``fit.diverged`` says where.
         """
         began = time.perf_counter()
         sequence = np.random.SeedSequence([self.experiment.seed, number])
@@ -216,9 +188,8 @@ class Trainer:
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(for_order)).to(self.device)
         draws = torch.Generator(self.device).manual_seed(for_changes)
         torch.manual_seed(for_dropout)
-        mixup, shares = self.experiment.mixup, [1.0] * self.steps
-        if mixup:
-            shares = np.random.default_rng(for_shares).beta(mixup, mixup, self.steps).tolist()
+        mixup, draw = self.experiment.mixup, np.random.default_rng(for_shares)
+        shares = draw.beta(mixup, mixup, self.steps).tolist() if mixup else [1.0] * self.steps
         turns = self.sides if number % 2 else ~self.sides
         lr = self.optimizer.param_groups[0]["lr"]
         losses, right = torch.zeros(self.steps, device=self.device), torch.zeros((), device=self.device)
@@ -229,11 +200,11 @@ class Trainer:
             loss, hits = self._step(images, self.train.labels[batch], shares[step])
             losses[step] = loss
             right += hits
-            if step % STEPS_BETWEEN_LOOKS == 0 or step == self.steps - 1:
-                finite = losses[: step + 1].isfinite()
-                if not finite.all():
-                    first = int((~finite).nonzero()[0])
-                    raise Diverged(f"the loss was {losses[first].item()} at step {first + 1} of epoch {number}")
+            looks = step % STEPS_BETWEEN_LOOKS == 0 or step == self.steps - 1
+            if looks and not (finite := losses[: step + 1].isfinite()).all():
+                first = int((~finite).nonzero()[0])
+                self.fit.diverged = f"the loss was {losses[first].item()} at step {first + 1} of epoch {number}"
+                return
             bar.update()
         self.fit.losses += losses.tolist()
         row = {
@@ -242,61 +213,46 @@ class Trainer:
             "train_loss": losses.mean().item(),
             "train_accuracy": right.item() / (self.steps * self.batch),
             **self._validate(self.model, ""),
-            **(self._validate(self.average.module, "averaged_") if self.average is not None else {}),
+            **(self._validate(self.average.module, "averaged_") if self.average else {}),
             "seconds": time.perf_counter() - began,
         }
         for name, value in row.items():
             self.fit.history.setdefault(name, []).append(value)
-        if self.schedule is not None and self.experiment.schedule != "OneCycleLR":
-            plateau = self.experiment.schedule == "ReduceLROnPlateau"
-            self.schedule.step(row["validation_loss"]) if plateau else self.schedule.step()
+        if self.experiment.schedule == "ReduceLROnPlateau":
+            self.schedule.step(row["validation_loss"])
+        elif self.experiment.schedule not in ("constant", "OneCycleLR"):
+            self.schedule.step()
 
     def _validate(self, model: nn.Module, prefix: str) -> dict[str, float]:
         logits = predict(model, self.validation, self.mean, self.std)
         labels = self.validation.labels.cpu()
-        return {
-            f"{prefix}validation_loss": self.loss(logits, labels).item(),
-            f"{prefix}validation_accuracy": (logits.argmax(1) == labels).float().mean().item(),
-        }
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        return {f"{prefix}validation_loss": self.loss(logits, labels).item(), f"{prefix}validation_accuracy": accuracy}
 
     def remember_best(self) -> bool:
         """Keep the weights if this epoch's validation accuracy is the best yet; return whether patience has run out."""
-        judged = self.model if self.average is None else self.average.module
-        name = "validation_accuracy" if self.average is None else "averaged_validation_accuracy"
-        accuracies, patience = self.fit.history[name], self.experiment.patience
-        best = max(range(len(accuracies)), key=accuracies.__getitem__) + 1  # the first of equals
-        if patience is None:
-            self.fit.best_epoch = len(accuracies)
-            return False
-        if best == len(accuracies):
+        judged, prefix = (self.average.module, "averaged_") if self.average else (self.model, "")
+        accuracies, patience = self.fit.history[f"{prefix}validation_accuracy"], self.experiment.patience
+        best = accuracies.index(max(accuracies)) + 1  # the first of equals
+        self.fit.best_epoch = len(accuracies) if patience is None else best
+        if patience is not None and best == len(accuracies):
             self.best = {name: value.clone() for name, value in judged.state_dict().items()}
-        self.fit.best_epoch = best
-        return len(accuracies) - best >= patience
+        return patience is not None and len(accuracies) - best >= patience
+
+    def _kept(self) -> dict[str, Any]:
+        kept = {"model": self.model, "average": self.average, "optimizer": self.optimizer, "schedule": self.schedule}
+        return {name: part for name, part in kept.items() if part is not None}
 
     def state(self) -> dict[str, Any]:
         """Return all that a checkpoint must hold."""
-        return {
-            "structure": self.structure,
-            "model": self.model.state_dict(),
-            "average": self.average and self.average.state_dict(),
-            "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule and self.schedule.state_dict(),
-            "history": self.fit.history,
-            "losses": self.fit.losses,
-            "best_epoch": self.fit.best_epoch,
-        }
+        state = {"structure": self.structure, "best": self.best, "history": self.fit.history, "losses": self.fit.losses}
+        return state | {name: part.state_dict() for name, part in self._kept().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where ``state`` was taken."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.best, self.fit.best_epoch = state["best"], state["best_epoch"]
-        self.fit.history, self.fit.losses = state["history"], state["losses"]
+        for name, part in self._kept().items():
+            part.load_state_dict(state[name])
+        self.best, self.fit.history, self.fit.losses = state["best"], state["history"], state["losses"]
 
 
 def fit(
@@ -312,31 +268,28 @@ def fit(
     """Return the network that ``experiment`` describes, trained on ``data``.
 
     With ``checkpoint_path``, the state is saved there after every epoch, and a run that finds such a file goes on from
-    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads).
-    ``after_epoch(n, network)`` is called before training with 0, and after every epoch with its number.
-    ``compiled`` says whether to use torch.compile; left out, it is used where it pays. A diverging loss ends the run
-    early, with the reason in ``Fit.diverged``.
+    it, to the same history and weights as an uninterrupted one (on the same machine, with as many threads). PyTorch's
+    engine calls ``after_epoch(n, network)`` before training with 0, and after every epoch with its number, and compiles
+    where it pays unless ``compiled`` says so. A diverging loss ends the run early, as ``Fit.diverged`` says.
     """
-    trainer = Trainer(experiment, data, pick_device(str(device) if device else None), compiled)
-    fitted, history = trainer.fit, trainer.fit.history
-    state = checkpoint_path and load_checkpoint(checkpoint_path, trainer.device, trainer.structure)
-    if state:
+    if experiment.engine == "numpy":
+        return _fit_numpy(experiment, data, checkpoint_path, progress)
+    trainer = Trainer(experiment, data, pick_device(device), compiled)
+    if checkpoint_path and (state := load_checkpoint(checkpoint_path, trainer.device, trainer.structure)):
         trainer.restore(state)
-        history = fitted.history
+    fitted, history = trainer.fit, trainer.fit.history
     done = len(history["epoch"])
     stop = bool(done) and trainer.remember_best()
     if after_epoch and not done:
         after_epoch(0, trainer.model)
-    total = experiment.epochs * trainer.steps
-    with tqdm(total=total, initial=done * trainer.steps, disable=not progress, leave=False) as bar:
+    steps = {"total": experiment.epochs * trainer.steps, "initial": done * trainer.steps}
+    with tqdm(**steps, disable=not progress, leave=False) as bar:
         for number in range(done + 1, experiment.epochs + 1):
             if stop:
                 break
             bar.set_description(f"{experiment.model} seed {experiment.seed}, epoch {number}/{experiment.epochs}")
-            try:
-                trainer.epoch(number, bar)
-            except Diverged as error:
-                fitted.diverged = str(error)
+            trainer.epoch(number, bar)
+            if fitted.diverged:
                 break
             if not math.isfinite(history["validation_loss"][-1]):
                 fitted.diverged = f"the validation loss was not finite after epoch {number}"
@@ -346,8 +299,49 @@ def fit(
                 after_epoch(number, trainer.model)
             if checkpoint_path:
                 save_checkpoint(checkpoint_path, trainer.state())
-    if trainer.best is not None:
+    if trainer.best:
         trainer.model.load_state_dict(trainer.best)
-    elif trainer.average is not None:
+    elif trainer.average:
         trainer.model.load_state_dict(trainer.average.module.state_dict())
     return fitted
+
+
+def _fit_numpy(experiment: Experiment, data: Dataset, checkpoint_path: Path | None, progress: bool) -> Fit:
+    """Return the PyTorch network with the weights that NumPy found, as all that judges or draws a network takes it."""
+    network, optimizer, schedule, augment = cnn.parts(experiment, len(data.classes))
+    chosen = {"epochs": experiment.epochs, "batch_size": experiment.batch_size, "seed": experiment.seed}
+    chosen |= {"schedule": schedule, "augment": augment, "progress": progress}
+    chosen["prepare"] = cnn.normaliser(data.mean.numpy(), data.std.numpy())
+    chosen["checkpoint"] = checkpoint_path and checkpoint_path.with_suffix(".npz")
+    train, validation = pictures(training_split(experiment, data)), pictures(data.validation)
+    history, losses, diverged = cnn.fit(network, optimizer, train, validation, **chosen)
+    model = build(experiment.model, classes=len(data.classes))
+    load_weights(model, network)
+    return Fit(model, history, losses, len(history["epoch"]), diverged)
+
+
+def pictures(split: Split) -> cnn.Pictures:
+    """Return a split as arrays, the images channels last: uint8 (N, 3, H, W) -> (N, H, W, 3)."""
+    return cnn.Pictures(np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1)), split.labels.numpy())
+
+
+@torch.no_grad()
+def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
+    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers."""
+    # PyTorch keeps outputs first, and flattens images channel by channel.
+    shape, images = (32, 32, 3), None  # what a layer gets, and what the last Flatten got
+    for layer, module in zip(network.layers, model, strict=True):
+        images = shape if isinstance(layer, cnn.Flatten) else images
+        shape = layer.output_shape(shape)
+        if layer.parameters:
+            weight = torch.from_numpy(layer.parameters["weight"])
+            if isinstance(layer, cnn.Linear):  # (H·W·C, out) -> (out, C·H·W), and later (in, out) -> (out, in)
+                weight = weight.reshape(*images, -1).permute(3, 2, 0, 1).flatten(1)
+                images = (1, 1, *shape)
+            elif weight.ndim == 4:
+                weight = weight.permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
+            module.weight.copy_(weight)
+            module.bias.copy_(torch.from_numpy(layer.parameters["bias"]))
+        if layer.state:
+            module.running_mean.copy_(torch.from_numpy(layer.state["mean"]))
+            module.running_var.copy_(torch.from_numpy(layer.state["variance"]))

@@ -1,7 +1,4 @@
-"""What an experiment's choices mean in PyTorch: its images, loss, optimizer, schedule and average of weights.
-
-Functions take the experiment, or anything with the same attributes.
-"""
+"""What an experiment's choices mean in PyTorch: its images, loss, optimizer, schedule and average of weights."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +11,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.overrides import TorchFunctionMode
 
-from helpers.data import Dataset, Split, class_weights, subset
+from helpers.data import Split, class_weights
 
 
 def as_matrix(kernel: Tensor) -> Tensor:
@@ -27,8 +24,7 @@ def as_matrix(kernel: Tensor) -> Tensor:
 class RoundedProducts(TorchFunctionMode):
     """Within it, convolutions, linear layers and products of matrices round to bfloat16, and compute in float32.
 
-    Layers are rounded as autocast has them be, and the casts are part of the graph, so gradients are rounded where
-    autocast rounds them. A matrix product in bfloat16 takes a processor without it 20 times as long.
+    Gradients are rounded too: the casts are part of the graph. In bfloat16 some processors take 20 times as long.
     """
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -49,37 +45,26 @@ def products(precision: str, device: torch.device) -> AbstractContextManager:
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024): steps of momentum, turned into the nearest matrix whose singular values are 1.
 
-    A kernel (out, in, h, w) counts as the matrix (out, in * h * w), for PyTorch's Muon, which takes matrices alone.
-    Biases, batch norms and the last layer, which are not such maps between hidden states, are AdamW's. Muon's steps are
-    scaled to the length of AdamW's ("match_rms_adamw"), so one learning rate serves both. With ``OneCycleLR`` set
-    ``cycle_momentum=False``. Notebook 10 writes the step out.
+    A kernel (out, in, h, w) counts as the matrix (out, in * h * w), as PyTorch's Muon takes matrices alone. Biases, all
+    norms and the last layer are AdamW's; Muon's steps are scaled to its length, so one learning rate serves both.
+    ``OneCycleLR`` needs ``cycle_momentum=False``. Notebook 10 writes the step out.
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        *,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        weight_decay: float = 0.0,
-        ns_steps: int = 5,
-    ) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 1e-3, *, weight_decay: float = 0.0) -> None:
         params = [p for p in params if p.requires_grad]
         self.kernels = [p for p in params if p.ndim > 1][:-1]  # all but the last layer's
         # Parameters of their own that share the kernels' memory: PyTorch's Muon then updates the kernels.
         self.matrices = [nn.Parameter(as_matrix(p.data)) for p in self.kernels]
-        kept = {id(p) for p in self.kernels}
-        rest = [p for p in params if id(p) not in kept]
-        chosen = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "ns_steps": ns_steps}
+        rest = [p for p in params if not any(p is kernel for kernel in self.kernels)]
         self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr, weight_decay=weight_decay)]
         if self.matrices:
-            self.parts.insert(0, torch.optim.Muon(self.matrices, lr, adjust_lr_fn="match_rms_adamw", **chosen))
+            muon = torch.optim.Muon(self.matrices, lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            self.parts.insert(0, muon)
         self.defaults = {"lr": lr}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Return the groups of both, whose learning rates a schedule sets."""
+        """Return the groups of both, whose rates a schedule sets."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -93,8 +78,7 @@ class Muon(torch.optim.Optimizer):
         """Take one step of both from the gradients of the parameters."""
         for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
             # The gradient in the kernel's own layout, so that both are the same columns in the same order.
-            grad = None if kernel.grad is None else torch.empty_like(kernel).copy_(kernel.grad)
-            matrix.grad = None if grad is None else as_matrix(grad)
+            matrix.grad = as_matrix(torch.empty_like(kernel).copy_(kernel.grad))
         with products("bf16", self.kernels[0].device) if self.kernels else nullcontext():
             for part in self.parts:
                 part.step()
@@ -110,17 +94,10 @@ class Muon(torch.optim.Optimizer):
 
 
 LOSSES = {"CrossEntropyLoss": nn.CrossEntropyLoss, "KLDivLoss": nn.KLDivLoss}
-_RULES = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, Muon)
-OPTIMIZERS = {rule.__name__: rule for rule in _RULES}
-SCHEDULES = {
-    name: getattr(lr_scheduler, name)
-    for name in ("StepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau")
-}
-
-
-def training_split(experiment: Any, data: Dataset) -> Split:
-    """Return the images that ``experiment`` learns from: the training split, or a stratified part of it."""
-    return data.train if experiment.train_size is None else subset(data.train, experiment.train_size, seed=0)
+OPTIMIZERS = {name: getattr(torch.optim, name) for name in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad")}
+OPTIMIZERS["Muon"] = Muon
+_SCHEDULES = ("StepLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau")
+SCHEDULES = {name: getattr(lr_scheduler, name) for name in _SCHEDULES}
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -132,32 +109,28 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def mixture(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """Return each image times ``share`` plus another of its batch times the rest, and the other's label (mixup).
 
-    The partner is the image at the opposite place of the batch, whose order is random already. Images come as uint8
-    (N, C, H, W) and leave as floats on the same scale. The loss is mixed like the images (Zhang et al., 2018).
+    The partner is the image at the opposite place of the batch, whose order is random already. Images (N, C, H, W) come
+    as uint8 and leave as floats on the same scale. The loss is mixed like the images (Zhang et al., 2018).
     """
     pictures = images.float()
     return pictures.mul(share).add_(pictures.flip(0), alpha=1 - share), labels.flip(0)
 
 
-def criterion(experiment: Any, classes: int, learned: Split | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+def criterion(experiment: Any, classes: int, learned: Split) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the experiment's loss as a function of logits (N, K) and class numbers (N,).
 
-    ``learned`` is the split that is learned from, which class weights are worked out of; torch then divides the
-    weighted sum over a batch by the sum of its weights. Raises ValueError for class weights without it.
+    Class weights are those of ``learned``, the split that is learned from; torch divides by the weights' sum.
     """
     divergence, options = experiment.loss == "KLDivLoss", dict(experiment.loss_options)
     if divergence:
         options.setdefault("reduction", "batchmean")  # the mean over images: what the divergence means
     if experiment.class_weights:
-        if learned is None:
-            raise ValueError(f"class_weights={experiment.class_weights!r} needs the images that are learned from")
         options["weight"] = torch.tensor(class_weights(learned.labels.cpu().numpy()))
     # Figures are worked out on the CPU, wherever the training is.
-    kinds = {"cpu"} if learned is None else {"cpu", learned.labels.device.type}
-    losses = {kind: LOSSES[experiment.loss](**options).to(kind) for kind in kinds}
+    losses = {kind: LOSSES[experiment.loss](**options).to(kind) for kind in {"cpu", learned.labels.device.type}}
 
     def compute(logits: Tensor, labels: Tensor) -> Tensor:
-        loss = losses.get(logits.device.type, losses["cpu"])
+        loss = losses[logits.device.type]
         if divergence:
             return loss(logits.log_softmax(1), F.one_hot(labels, classes).to(logits.dtype))
         return loss(logits, labels)
@@ -174,10 +147,7 @@ def optimizer(experiment: Any, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def schedule(experiment: Any, optimizer: torch.optim.Optimizer, steps: int) -> Any | None:
-    """Return the schedule of the learning rate, for epochs of so many steps, or None for a constant one.
-
-    ``OneCycleLR`` goes on with every step, all others with every epoch.
-    """
+    """Return the schedule of the learning rate, for epochs of so many steps, or None for a constant one."""
     if experiment.schedule == "constant":
         return None
     options = dict(experiment.schedule_options)
@@ -190,6 +160,5 @@ def schedule(experiment: Any, optimizer: torch.optim.Optimizer, steps: int) -> A
 
 def moving_average(experiment: Any, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of ``model``'s weights and batch-norm statistics, if the experiment wants it."""
-    if not experiment.averaging:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(experiment.averaging), use_buffers=True)
+    averaged = get_ema_multi_avg_fn(experiment.averaging)
+    return AveragedModel(model, multi_avg_fn=averaged, use_buffers=True) if experiment.averaging else None
