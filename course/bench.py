@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from helpers.files import atomic_write
-from helpers.settings import DATA, ROOT
+from helpers.settings import DATA, ROOT, atomic_write
 
 FOLDER = ROOT / "benchmarks"
 RESULTS = DATA / "bench.json"

@@ -17,10 +17,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from helpers.files import write_if_changed
 from helpers.models import build, layer_table
 from helpers.record import DEVICES, LEAST_SEEDS, Study, kind_for, read_run, record_path
-from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke
+from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke, write_if_changed
 from helpers.training import Experiment
 
 REPOSITORY = f"https://github.com/{OWNER}/{REPO}"

@@ -77,8 +77,9 @@ def numbers(found: Found) -> dict[str, str]:
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
     for key, figure in published_figures().items():
         values[f"published/{key}"] = number(figure.text)
-        if figure.pictures:
+        if ends := figure.interval():
             values[f"published/{key}/pictures"] = number(figure.pictures)
+            values[f"published/{key}/low"], values[f"published/{key}/high"] = (number(end, 1) for end in ends)
     return values
 
 

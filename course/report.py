@@ -11,8 +11,7 @@ from pathlib import Path
 
 from course.notebooks import studies_by_notebook
 from course.numbers import Found, data_table, environments_table, error_rates, numbers, recorded, studies_table
-from helpers.files import write_if_changed
-from helpers.settings import GENERATED, ROOT, generated_folder, smoke
+from helpers.settings import GENERATED, ROOT, generated_folder, smoke, write_if_changed
 from helpers.show import table_tex
 
 FOLDER = ROOT / "report"

@@ -1,4 +1,4 @@
-"""Where things stand, and the one switch of the course.
+"""Where things stand, how files are written there, never by halves, and the one switch of the course.
 
 ``COURSE_SMOKE=1`` makes every experiment tiny, on the embedded digits, and sends whatever is written to a
 temporary folder, so that a rehearsal can never be mistaken for a result. ``COURSE_GENERATED`` names another folder for
@@ -7,6 +7,7 @@ a little differently.
 """
 
 import atexit
+import hashlib
 import os
 import shutil
 import tempfile
@@ -69,3 +70,40 @@ def networks_folder() -> Path:
 def generated_folder() -> Path:
     """Return the folder of generated figures, tables and numbers, or the one named instead, or that of a rehearsal."""
     return _rehearsal_folder() / "generated" if smoke() else Path(os.environ.get("COURSE_GENERATED", GENERATED))
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` so that a reader finds the old file or the new one, never a part.
+
+    The bytes go to a temporary neighbour, reach the disk, and then take the name in one step (POSIX rename).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a record is for everybody.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_if_changed(path: Path, content: bytes | str) -> bool:
+    """Return whether ``path`` had to be written; a file that already holds ``content`` is left untouched."""
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    atomic_write(path, data)
+    return True
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

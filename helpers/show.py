@@ -12,8 +12,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from helpers.data import DataMissing, Dataset
-from helpers.files import atomic_write, write_if_changed
-from helpers.settings import GENERATED, generated_folder, runs_folder
+from helpers.settings import GENERATED, atomic_write, generated_folder, runs_folder, write_if_changed
 from helpers.style import PNG_DPI, pdf, png, styled
 
 _NAME = re.compile(r"\d\d-[a-z0-9-]+")

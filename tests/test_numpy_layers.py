@@ -7,7 +7,7 @@ from numpy_twin import LESSON, numeric_gradient, relative_error, rng, to_numpy, 
 from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
-from helpers.numpy_cnn import conv
+from helpers.numpy_cnn import layers as conv
 from helpers.numpy_cnn.layers import BatchNorm, over_images
 
 EXACT = 1e-9

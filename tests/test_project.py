@@ -29,7 +29,7 @@ MEGABYTE = 2**20
 
 # From the ground up: a package imports from the floors below its own alone, and files within it in no circle.
 FLOORS = (
-    ("settings", "files", "style", "models", "numpy_cnn"),
+    ("settings", "style", "models", "numpy_cnn"),
     ("data",),
     ("training",),
     ("record",),

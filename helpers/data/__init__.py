@@ -21,12 +21,12 @@ from helpers.data.images import (
     class_weights,
     digits_arrays,
     grouped_split,
+    sha256_array,
     share,
     stratified_split,
     write_pictures,
 )
 from helpers.data.pacs import parse
-from helpers.files import sha256_array
 from helpers.settings import DATA, stand_in
 
 VALIDATION_SHARE = 0.1

@@ -20,8 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, members, stacked
-from helpers.files import sha256_array
+from helpers.data.images import Arrays, DataError, DataMissing, cached_arrays, members, sha256_array, stacked
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

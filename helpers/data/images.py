@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
-from helpers.files import atomic_write
+from helpers.settings import atomic_write
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
@@ -284,3 +284,8 @@ def write_pictures(folder: Path, per_class: int | None = None) -> Path:
             if not path.exists():
                 Image.fromarray(pixels).save(path)
     return Path(folder)
+
+
+def sha256_array(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's values in C order, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.data import Split, load, subset
-from helpers.files import atomic_write, sha256_array
+from helpers.data import Split, load, sha256_array, subset
 from helpers.latent.tsne import Picture, align, embed, intermixing, kl_divergence, principal, quality
 from helpers.models import latents
 from helpers.record import Run, load_snapshot, pack, unpack
-from helpers.settings import embeddings_folder, smoke
+from helpers.settings import atomic_write, embeddings_folder, smoke
 from helpers.training import EVALUATION_BATCH, normalise, pick_device, predict, training_split
 
 STEPS = 2**16 - 1

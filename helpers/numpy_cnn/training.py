@@ -14,9 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from helpers.files import atomic_write
-from helpers.numpy_cnn.conv import Conv2d, MaxPool2d
-from helpers.numpy_cnn.layers import BatchNorm, Flatten, Layer, Linear, ReLU, Sequential, softmax_cross_entropy
+from helpers.numpy_cnn.layers import (
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    softmax_cross_entropy,
+)
+from helpers.settings import atomic_write
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
 CHECKPOINT_EVERY = 200  # steps

@@ -4,6 +4,7 @@ from helpers.record.evidence import (
     LEVEL,
     MISSING,
     Difference,
+    Published,
     Verdict,
     arm_interval,
     arm_mean_and_half,
@@ -18,12 +19,14 @@ from helpers.record.evidence import (
     metric_label,
     percent,
     plus_minus,
+    published,
+    published_figures,
+    published_for,
     scale_and_digits,
     seeds_text,
     span,
     verdict,
 )
-from helpers.record.literature import Published, published, published_figures, published_for
 from helpers.record.recorder import default_jobs, device_kind, record, train_run, write_run
 from helpers.record.run import (
     DEVICES,

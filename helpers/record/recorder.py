@@ -29,10 +29,9 @@ from tqdm import tqdm
 
 from helpers.data import Dataset, Split
 from helpers.data import load as load_data
-from helpers.files import atomic_write
 from helpers.models import layer_table, structure_hash
 from helpers.record.run import FORMAT, kind_for, pack, record_path, weights_path
-from helpers.settings import DATA, KEEP_MEMORY, ROOT, runs_folder, smoke
+from helpers.settings import DATA, KEEP_MEMORY, ROOT, atomic_write, runs_folder, smoke
 from helpers.training import Experiment, Fit, criterion, fingerprint, pick_device, predict, training_split
 from helpers.training.loop import fit
 

@@ -18,9 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from helpers.data import DataError, DataMissing, Dataset
-from helpers.files import atomic_write, sha256_file
 from helpers.models import build
-from helpers.settings import DATA, networks_folder, smoke
+from helpers.settings import DATA, atomic_write, networks_folder, sha256_file, smoke
 from helpers.training.experiment import Experiment
 
 # What all kept networks may weigh together, in bytes: they are part of every clone.

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split, subset
-from helpers.files import atomic_write
 from helpers.models import ENOUGH_PICTURES, build, layer_table, structure_hash, whiten
+from helpers.settings import atomic_write
 from helpers.training.augment import augmentation
 from helpers.training.experiment import Experiment
 from helpers.training.kept import start
