@@ -4,7 +4,6 @@ import importlib.util
 import json
 import multiprocessing
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from helpers.settings import DATA, ROOT, atomic_write
 
 FOLDER = ROOT / "benchmarks"
 RESULTS = DATA / "bench.json"
-FIELDS = ("name", "ours", "baseline", "ratio", "unit", "device", "threads")
 
 
 def comparison(
@@ -29,56 +27,36 @@ def comparison(
 
 
 class BenchmarkFailed(RuntimeError):
-    """A benchmark does not exist, or did not deliver what it should."""
-
-
-def scripts(name: str | None = None, folder: Path = FOLDER) -> list[Path]:
-    """Return the benchmark called ``name``, or all.
-
-    Raises:
-        BenchmarkFailed: there is none of that name; the message lists those there are.
-    """
-    found = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
-    chosen = [path for path in found if name in (None, path.stem)]
-    if not chosen:
-        names = ", ".join(path.stem for path in found)
-        raise BenchmarkFailed(f"no benchmark {name!r}; there are: {names or 'none'}")
-    return chosen
+    """There is no such benchmark."""
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
-    """Return what ``measure()`` of a benchmark script returns: a dictionary of ``FIELDS`` per comparison."""
+    """Return what ``measure()`` of a benchmark script returns: a :func:`comparison` each."""
     # Python knows a compiled script by time, in whole seconds, and size: one edited since may have both.
     Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
     sys.path.insert(0, str(path.parent))  # by name, so that the script can start processes of its own
     return importlib.import_module(path.stem).measure()
 
 
-def merge(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return ``old`` and ``new``, sorted, new rows in place of old ones of the same name, device, threads.
-
-    Raises:
-        BenchmarkFailed: a new row has other fields than ``FIELDS``.
-    """
-    for row in new:
-        if set(row) != set(FIELDS):
-            raise BenchmarkFailed(f"a benchmark returned the fields {sorted(row)}; expected {sorted(FIELDS)}")
-    by_key = {(row["name"], row["device"], row["threads"]): row for row in (*old, *new)}
-    return [{field: by_key[key][field] for field in FIELDS} for key in sorted(by_key, key=str)]
-
-
 def run(name: str | None = None, folder: Path = FOLDER, results: Path = RESULTS) -> pd.DataFrame:
     """Return a table of the comparisons just measured, after adding them to ``results``.
 
     Each script has a fresh process, so the threads and caches of one cannot colour the next, and its results
-    are kept as soon as it ends.
+    are kept as soon as it ends: new rows in place of old ones of the same name, device and threads.
+
+    Raises:
+        BenchmarkFailed: there is none of that name; the message lists those there are.
     """
+    scripts = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if name not in (None, *scripts):
+        raise BenchmarkFailed(f"no benchmark {name!r}; there are: {', '.join(scripts) or 'none'}")
     measured: list[dict[str, Any]] = []
-    for path in scripts(name, folder):
+    for path in scripts.values() if name is None else [scripts[name]]:
         print(f"{path.stem} ...", flush=True)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             rows = process.submit(measure, path).result()
         measured += rows
         old = json.loads(results.read_text()) if results.is_file() else []
-        atomic_write(results, json.dumps(merge(old, rows), indent=1) + "\n")
-    return pd.DataFrame(measured, columns=FIELDS)
+        kept = {(row["name"], row["device"], row["threads"]): row for row in (*old, *rows)}
+        atomic_write(results, json.dumps([kept[key] for key in sorted(kept, key=str)], indent=1) + "\n")
+    return pd.DataFrame(measured)

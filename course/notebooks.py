@@ -98,11 +98,8 @@ def declared_studies(path: Path) -> list[Study]:
         except Exception as error:
             place = f"{path.name}, cell {position}"
             raise NotebookFailed(f"{place} declares a study, but fails alone: {error}") from error
-    found = []
-    for value in namespace.values():
-        values = value.values() if isinstance(value, Mapping) else value
-        found += values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    return list({id(study): study for study in found if isinstance(study, Study)}.values())
+    several = [value.values() if isinstance(value, Mapping) else [value] for value in namespace.values()]
+    return list({id(study): study for found in several for study in found if isinstance(study, Study)}.values())
 
 
 def studies_by_notebook() -> dict[str, list[Study]]:
@@ -182,20 +179,19 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
 async def _execute(paths: Sequence[Path], jobs: int) -> list[Path]:
     gate = asyncio.Semaphore(jobs)
 
-    async def one(path: Path) -> bool:
+    async def one(path: Path) -> bool | NotebookFailed:
         async with gate:
             began = time.perf_counter()
-            changed = await _execute_one(path)
+            try:
+                changed = await _execute_one(path)
+            except NotebookFailed as failure:
+                return failure
             seconds = time.perf_counter() - began
             print(f"{path.stem}: {seconds:.0f} s, {'changed' if changed else 'unchanged'}", flush=True)
             return changed
 
-    results = await asyncio.gather(*map(one, paths), return_exceptions=True)
-    failures = [result for result in results if isinstance(result, BaseException)]
-    for failure in failures:
-        if not isinstance(failure, NotebookFailed):
-            raise failure
-    if failures:
+    results = await asyncio.gather(*map(one, paths))
+    if failures := [result for result in results if isinstance(result, NotebookFailed)]:
         raise NotebookFailed("\n\n".join(map(str, failures)))
     return [path for path, changed in zip(paths, results, strict=True) if changed]
 
@@ -222,7 +218,7 @@ async def _execute_one(path: Path) -> bool:
         raise NotebookFailed(f"{path.name}, cell {last} failed: {what}\n{notebook.cells[last].source}") from error
     for _, cell in code_cells(notebook):
         for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr" and output.text.strip():
+            if output.get("name") == "stderr" and output.text.strip():
                 print(f"{path.stem}: {output.text.strip().splitlines()[-1]}", file=sys.stderr)
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return write(path, notebook)

@@ -15,6 +15,7 @@ from helpers.settings import GENERATED, ROOT, generated_folder, smoke, write_if_
 from helpers.show import table_tex
 
 FOLDER = ROOT / "report"
+FIRST_DATE = "2026-11-21"  # of a report without any record
 # What each command in the text stands for, relative to the report's folder.
 INPUTS = {
     "coursefigure": "generated/figures/{}.tex",
@@ -22,7 +23,7 @@ INPUTS = {
     "coursetext": "generated/texts/{}.tex",
 }
 _USE = re.compile(r"\\(result|published|coursefigure|coursetable|coursetext)\{([^}]*)\}")
-_DEFINED = re.compile(r"^\\DefineResult\{([^}]*)\}", re.MULTILINE)
+_DEFINED = re.compile(r"^\\DefineResult\{([^}]*)\}\{(.*)\}$", re.MULTILINE)
 _COMMENT = re.compile(r"(?<!\\)%.*")
 # What may hold digits that are no result: keys, references, addresses, code, and definitions marked as such.
 _SPARED = re.compile(
@@ -88,9 +89,7 @@ def check(folder: Path = FOLDER) -> list[str]:
     unless it is part of a name (CIFAR-10) or marked as a definition, ``\\setting{3}``, which takes whole numbers
     alone and is never followed by a percent sign.
     """
-    generated = folder / "generated" / "numbers.tex"
-    known = set(_DEFINED.findall(generated.read_text())) if generated.is_file() else set()
-    problems = []
+    known, problems = _defined(folder), []
     for path in texts(folder):
         name = path.relative_to(folder)
         for i, line in _prose(path):
@@ -108,20 +107,21 @@ def check(folder: Path = FOLDER) -> list[str]:
     return problems
 
 
+def _defined(folder: Path) -> dict[str, str]:
+    """Return the key and text of every number in generated/numbers.tex."""
+    path = folder / "generated" / "numbers.tex"
+    return dict(_DEFINED.findall(path.read_text())) if path.is_file() else {}
+
+
 def _full(command: str, key: str) -> str:
     return f"published/{key}" if command == "published" else key
 
 
-def sources(folder: Path = FOLDER) -> list[Path]:
-    """Return every file that the PDF is made from."""
-    generated = [p for p in (folder / "generated").rglob("*") if p.suffix in (".tex", ".pdf")]
-    return [*texts(folder), folder / "references.bib", *sorted(generated)]
-
-
 def sources_hash(folder: Path = FOLDER) -> str:
-    """Return one SHA-256 over the names and bytes of all sources."""
+    """Return one SHA-256 over the names and bytes of every file that the PDF is made from."""
+    generated = [p for p in (folder / "generated").rglob("*") if p.suffix in (".tex", ".pdf")]
     digest = hashlib.sha256()
-    for path in sources(folder):
+    for path in (*texts(folder), folder / "references.bib", *sorted(generated)):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -131,11 +131,6 @@ def built_from(pdf: bytes) -> str | None:
     """Return the :func:`sources_hash` that a PDF carries, or None if it carries none."""
     found = _SOURCES.search(pdf)
     return found[1].decode() if found else None
-
-
-def warnings(log: str) -> list[str]:
-    """Return TeX's complaints in a log: overfull boxes, unknown references and citations, and all other warnings."""
-    return list(dict.fromkeys(_WARNING.findall(log)))
 
 
 def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
@@ -152,41 +147,27 @@ def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
     build = build or folder / "build"
     write_if_changed(build / "sources.tex", rf"\pdfinfo{{/CourseSources ({sources_hash(folder)})}}" + "\n")
     long_lines = {"max_print_line": "10000", "error_line": "254", "half_error_line": "238"}
-    dates = {"SOURCE_DATE_EPOCH": str(_epoch(folder)), "FORCE_SOURCE_DATE": "1"}
+    newest = datetime.fromisoformat(_defined(folder).get("date", FIRST_DATE)).replace(tzinfo=UTC)
+    dates = {"SOURCE_DATE_EPOCH": f"{newest.timestamp():.0f}", "FORCE_SOURCE_DATE": "1"}
     command = [
         "latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-silent",
         f"-outdir={build}", "report.tex",
     ]  # fmt: skip
     paths = {"TEXINPUTS": f"{build}:", "BIBINPUTS": f"{folder}:"}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | long_lines | dates | paths,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    environment = os.environ | long_lines | dates | paths
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
     log_path = build / "report.log"
     log = log_path.read_text(errors="replace") if log_path.is_file() else done.stdout + done.stderr
     if done.returncode:
         errors = [line for line in log.splitlines() if re.match(r"!|.+:\d+: |l\.\d+ ", line)]
         raise ReportError("LaTeX stopped:\n" + "\n".join(errors[:12] or [*done.stdout.splitlines()[-12:]]))
     blg = build / "report.blg"
-    complaints = warnings(log) + (re.findall(r"^Warning--.*", blg.read_text(), re.MULTILINE) if blg.is_file() else [])
+    complaints = list(dict.fromkeys(_WARNING.findall(log))) + (
+        re.findall(r"^Warning--.*", blg.read_text(), re.MULTILINE) if blg.is_file() else []
+    )
     if complaints:
         raise ReportError("the report compiles, but TeX complains:\n" + "\n".join(complaints))
     return (build / "report.pdf").read_bytes()
-
-
-def _epoch(folder: Path) -> int:
-    """Return the newest record's date in seconds, or that of the first, for a report without any."""
-    generated = folder / "generated" / "numbers.tex"
-    found = (
-        re.search(r"\\DefineResult\{date\}\{(\d{4}-\d\d-\d\d)\}", generated.read_text())
-        if generated.is_file()
-        else None
-    )
-    return int(datetime.fromisoformat(found[1] if found else "2026-11-21").replace(tzinfo=UTC).timestamp())
 
 
 def build() -> Path:

@@ -238,7 +238,7 @@ def test_continuous_integration_calls_make_test():
 
 
 def test_every_benchmark_can_be_measured():
-    for path in bench.scripts() if any(bench.FOLDER.glob("[!_]*.py")) else []:
+    for path in bench.FOLDER.glob("*.py"):
         names = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
         assert "measure" in names, f"{path.name} has no measure()"
 
@@ -260,8 +260,6 @@ def test_benchmarks_keep_each_others_results(tmp_path):
     assert [(r["name"], r["ratio"]) for r in kept] == [("loop-a", 2), ("loop-b", 4)]
     with pytest.raises(bench.BenchmarkFailed, match="no benchmark 'c'; there are: a, b"):
         bench.run("c", folder=tmp_path, results=results)
-    with pytest.raises(bench.BenchmarkFailed, match="expected"):
-        bench.merge([], [{"name": "loop-a"}])
 
 
 def test_a_benchmark_edited_within_a_second_is_run_as_it_now_stands(tmp_path):
