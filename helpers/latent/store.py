@@ -117,10 +117,7 @@ def make_picture(
     if kl is None:  # the backend's own where it has one: to work it out again takes as long as the embedding
         kl = kl_divergence(principal(X, about["parameters"]["dimensions"]), Y, about["parameters"]["perplexity"])
     about |= {
-        "run": run.content["key"],
-        "device": run.device,
-        "layer": layer,
-        "epoch": epoch,
+        **{"run": run.content["key"], "device": run.device, "layer": layer, "epoch": epoch},
         "after": after and after.about["epoch"],
         "quality": {name: round(value, 5) for name, value in {**quality(X, Y, labels), "kl": kl}.items()},
         "mixing": [(one, other, round(share, 5)) for one, other, share in intermixing(Y, labels, data.classes)],

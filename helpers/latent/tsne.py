@@ -36,43 +36,32 @@ Made = tuple[np.ndarray, float | None]  # coordinates, and the final divergence 
 
 
 def _by_tsnecuda(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNamespace) -> Made:
-    model = TSNE(  # it ignores `random_seed`: the start has the seed
-        learning_rate=plan.learning_rate,
-        num_neighbors=math.ceil(3 * plan.perplexity) + 1,  # with the point itself; its default is too few
-        force_magnify_iters=plan.early,
-        n_iter=plan.early + plan.late,
-        n_iter_without_progress=plan.early + plan.late,
-        min_grad_norm=0.0,
-        pre_momentum=MOMENTUM,
-        post_momentum=MOMENTUM,
-    )
+    near = math.ceil(3 * plan.perplexity) + 1  # with the point itself; its default is too few
+    every = plan.early + plan.late
+    length = {
+        "force_magnify_iters": plan.early,
+        "n_iter": every,
+        "n_iter_without_progress": every,
+        "min_grad_norm": 0.0,
+    }
+    rate = {"learning_rate": plan.learning_rate, "pre_momentum": MOMENTUM, "post_momentum": MOMENTUM}
+    model = TSNE(num_neighbors=near, **length, **rate)  # it ignores `random_seed`: the start has the seed
     return model.fit_transform(X, start.astype(np.float32)), None
 
 
 def _by_opentsne(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNamespace) -> Made:
-    made = TSNE(
-        early_exaggeration_iter=plan.early,
-        n_iter=plan.late,
-        learning_rate=plan.learning_rate,  # given as a number it is kept after the early iterations, too
-        initial_momentum=MOMENTUM,
-        final_momentum=MOMENTUM,
-        initialization=start,
-        random_state=plan.seed,
-        n_jobs=plan.threads,
-    ).fit(X)
+    # A rate that is given as a number is kept after the early iterations, too.
+    rate = {"learning_rate": plan.learning_rate, "initial_momentum": MOMENTUM, "final_momentum": MOMENTUM}
+    length = {"early_exaggeration_iter": plan.early, "n_iter": plan.late}
+    made = TSNE(**length, **rate, initialization=start, random_state=plan.seed, n_jobs=plan.threads).fit(X)
     return np.asarray(made), float(made.kl_divergence)
 
 
 def _by_sklearn(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNamespace) -> Made:
-    model = TSNE(
-        learning_rate=plan.learning_rate / 4,  # its gradient has the factor of 4 that the others leave out
-        max_iter=plan.early + plan.late,
-        n_iter_without_progress=plan.early + plan.late,
-        min_grad_norm=0.0,
-        init=start.astype(np.float32),
-        random_state=plan.seed,
-        n_jobs=plan.threads,
-    )
+    rate, every = plan.learning_rate / 4, plan.early + plan.late  # its gradient has a factor of 4 that the others lack
+    length = {"max_iter": every, "n_iter_without_progress": every, "min_grad_norm": 0.0}
+    start = start.astype(np.float32)
+    model = TSNE(learning_rate=rate, **length, init=start, random_state=plan.seed, n_jobs=plan.threads)
     model._EXPLORATION_MAX_ITER = plan.early  # the only way to say how many of the iterations are early
     return model.fit_transform(X), float(model.kl_divergence_)
 

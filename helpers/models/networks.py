@@ -1,6 +1,7 @@
 """The networks: those of the published reports, the improved one, the efficient ones, and torchvision's GoogLeNet."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -8,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# GoogLeNet was made for images of so many pixels a side.
-GOOGLENET_SIDE = 224
-# Added to the variances, so that a direction in which pictures hardly vary is not blown up to noise.
-LEAST_VARIANCE = 5e-4
-# So many pictures, of hundreds of patches each, give the covariance of patches to well below a percent.
-ENOUGH_PICTURES = 1_000
+GOOGLENET_SIDE = 224  # pixels of the images that it was made for
+LEAST_VARIANCE = 5e-4  # is added, so that a direction in which pictures hardly vary is not blown up to noise
+ENOUGH_PICTURES = 1_000  # of hundreds of patches each, give the covariance of patches to well below a percent
 
 
 class Add(nn.Module):
@@ -69,11 +67,7 @@ class Scale(nn.Module):
 
 def chain(**layers: nn.Module | None) -> nn.Sequential:
     """Return the layers in a row, under their names; those that are None are left out."""
-    net = nn.Sequential()
-    for name, layer in layers.items():
-        if layer is not None:
-            net.add_module(name, layer)
-    return net
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
 
 
 class Whitening(nn.Conv2d):
@@ -87,10 +81,8 @@ class Whitening(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, kernel_size: int, padding: int = 0) -> None:
         patch = inputs * kernel_size**2
         if outputs % 2 or outputs > 2 * patch:
-            raise ValueError(
-                f"{outputs} whitening filters: patches of {patch} numbers have {patch} directions, so choose an even "
-                f"number up to {2 * patch}"
-            )
+            have = f"patches of {patch} numbers have {patch} directions"
+            raise ValueError(f"{outputs} whitening filters: {have}, so choose an even number up to {2 * patch}")
         super().__init__(inputs, outputs, kernel_size, padding=padding)
         self.requires_grad_(False)
 
@@ -229,13 +221,9 @@ def r2(
     wrap = CHOICES["blocks"][blocks]
 
     def block(channels: int) -> nn.Module | None:  # keeps (N, channels, H, W)
-        body = chain(
-            conv1=nn.Conv2d(channels, channels, 3, padding=1),
-            bn1=nn.BatchNorm2d(channels) if batch_norm else None,
-            **{activation: LAYERS[activation]()},
-            conv2=nn.Conv2d(channels, channels, 3, padding=1),
-            bn2=nn.BatchNorm2d(channels) if batch_norm else None,
-        )
+        conv1, conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        bn1, bn2 = (nn.BatchNorm2d(channels) if batch_norm else None for _ in range(2))
+        body = chain(conv1=conv1, bn1=bn1, **{activation: LAYERS[activation]()}, conv2=conv2, bn2=bn2)
         # Drawn even if there are no blocks, so that all other layers start from the same weights with and without.
         return wrap(body) if wrap else None
 
@@ -267,8 +255,9 @@ def r4(classes: int) -> nn.Sequential:
 
     Our reading: no padding, which 576 = 16 * 6 * 6 implies, and leaky ReLU after both hidden layers.
     """
-    outline = "conv6 leaky_relu pool conv16 bn leaky_relu pool flatten fc120 bn leaky_relu fc84 leaky_relu"
-    return outlined(classes, outline)
+    return outlined(
+        classes, "conv6 leaky_relu pool conv16 bn leaky_relu pool flatten fc120 bn leaky_relu fc84 leaky_relu"
+    )
 
 
 def improved(
@@ -295,8 +284,11 @@ def improved(
 
     def conv(name: str, inputs: int, outputs: int, size: int, pad: int) -> dict[str, nn.Module | None]:
         norm = nn.BatchNorm2d(outputs) if batch_norm else None
-        layer = nn.Conv2d(inputs, outputs, size, padding=pad)
-        return {f"conv{name}": layer, f"bn{name}": norm, f"relu{name}": nn.ReLU()}
+        return {
+            f"conv{name}": nn.Conv2d(inputs, outputs, size, padding=pad),
+            f"bn{name}": norm,
+            f"relu{name}": nn.ReLU(),
+        }
 
     layers, side = {}, 32
     for i, (size, pool) in enumerate(zip(sizes, pools, strict=True)):
@@ -308,24 +300,12 @@ def improved(
         side = (side if padding else side - size + 1) // pool
 
     last, drop = channels[-1], nn.Dropout(0.3) if dropout else None
-    if pointwise:
-        return chain(
-            **layers,
-            **conv("_mix", last, last, 1, 0),  # (N, C, side, side) -> the same
-            dropout=drop,
-            maps=nn.Conv2d(last, classes, 1),  # -> (N, classes, side, side): a map of evidence for each class
-            average=nn.AdaptiveAvgPool2d(1),  # -> (N, classes, 1, 1)
-            logits=nn.Flatten(),  # -> (N, classes)
-        )
-    return chain(
-        **layers,
-        flatten=nn.Flatten(),  # -> (N, C * side * side)
-        fc1=nn.Linear(last * side**2, 99),
-        fc1_bn=nn.BatchNorm1d(99) if batch_norm else None,
-        fc1_relu=nn.ReLU(),
-        dropout=drop,
-        logits=nn.Linear(99, classes),  # -> (N, classes)
-    )
+    if pointwise:  # (N, C, side, side) -> the same -> a map of evidence for each class -> (N, classes)
+        layers |= {**conv("_mix", last, last, 1, 0), "dropout": drop, "maps": nn.Conv2d(last, classes, 1)}
+        return chain(**layers, average=nn.AdaptiveAvgPool2d(1), logits=nn.Flatten())
+    layers |= {"flatten": nn.Flatten(), "fc1": nn.Linear(last * side**2, 99)}  # -> (N, C * side * side) -> (N, 99)
+    layers |= {"fc1_bn": nn.BatchNorm1d(99) if batch_norm else None, "fc1_relu": nn.ReLU(), "dropout": drop}
+    return chain(**layers, logits=nn.Linear(99, classes))  # -> (N, classes)
 
 
 SWITCHES = tuple(improved.__kwdefaults__)
@@ -336,11 +316,9 @@ def separable(inputs: int, outputs: int, name: str = "") -> dict[str, nn.Module]
 
     That is 9 C + C C' weights in place of the 9 C C' of a full 3x3 convolution (Howard et al., 2017).
     """
-    return {
-        f"depthwise{name}": nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
-        f"pointwise{name}": nn.Conv2d(inputs, outputs, 1, bias=False),
-        f"bn{name}": nn.BatchNorm2d(outputs),
-    }
+    depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+    pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+    return {f"depthwise{name}": depthwise, f"pointwise{name}": pointwise, f"bn{name}": nn.BatchNorm2d(outputs)}
 
 
 def compact(classes: int, *, widths: Sequence[int] = (48, 96, 160), blocks: int = 2) -> nn.Sequential:
@@ -357,12 +335,8 @@ def compact(classes: int, *, widths: Sequence[int] = (48, 96, 160), blocks: int 
         for i in range(1, blocks + 1):
             layers[f"block{stage}_{i}"] = Residual(chain(**separable(channels, channels)))
             layers[f"block{stage}_{i}_relu"] = nn.ReLU()
-    return chain(
-        **layers,
-        average=nn.AdaptiveAvgPool2d(1),  # (N, C, 8, 8) -> (N, C, 1, 1)
-        flatten=nn.Flatten(),
-        logits=nn.Linear(widths[-1], classes),  # -> (N, classes)
-    )
+    layers |= {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}  # (N, C, 8, 8) -> (N, C, 1, 1) -> (N, C)
+    return chain(**layers, logits=nn.Linear(widths[-1], classes))  # -> (N, classes)
 
 
 def fast94(classes: int) -> nn.Sequential:
@@ -373,27 +347,18 @@ def fast94(classes: int) -> nn.Sequential:
     """
     layers = {"whitening": Whitening(3, 24, 2), "gelu": nn.GELU()}  # (N, 3, 32, 32) -> (N, 24, 31, 31)
     for i, (inputs, outputs) in enumerate(((24, 64), (64, 256), (256, 256)), start=1):  # sides 31 -> 15 -> 7 -> 3
-        layers |= {
-            f"conv{i}a": nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            f"pool{i}": nn.MaxPool2d(2),
-            f"bn{i}a": nn.BatchNorm2d(outputs, momentum=0.4),
-            f"gelu{i}a": nn.GELU(),
-            f"conv{i}b": nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            f"bn{i}b": nn.BatchNorm2d(outputs, momentum=0.4),
-            f"gelu{i}b": nn.GELU(),
-        }
+        for part, channels in (("a", inputs), ("b", outputs)):
+            layers[f"conv{i}{part}"] = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
+            if part == "a":
+                layers[f"pool{i}"] = nn.MaxPool2d(2)
+            layers |= {f"bn{i}{part}": nn.BatchNorm2d(outputs, momentum=0.4), f"gelu{i}{part}": nn.GELU()}
     for name, layer in layers.items():
         if name.startswith("conv"):
             nn.init.dirac_(layer.weight[: layer.in_channels])
         elif name.startswith("bn"):
             layer.weight.requires_grad_(False)
-    return chain(
-        **layers,
-        pool=nn.MaxPool2d(3),  # (N, C, 3, 3) -> (N, C, 1, 1)
-        flatten=nn.Flatten(),
-        linear=nn.Linear(256, classes, bias=False),
-        logits=Scale(1 / 9),  # -> (N, classes)
-    )
+    layers |= {"pool": nn.MaxPool2d(3), "flatten": nn.Flatten()}  # (N, C, 3, 3) -> (N, C, 1, 1) -> (N, C)
+    return chain(**layers, linear=nn.Linear(256, classes, bias=False), logits=Scale(1 / 9))  # -> (N, classes)
 
 
 def googlenet(classes: int) -> nn.Sequential:
@@ -406,9 +371,5 @@ def googlenet(classes: int) -> nn.Sequential:
     # transform_input: the published weights came from another library, with another normalisation.
     body = GoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
     body.fc = nn.Identity()
-    return chain(
-        renormalise=Renormalise(),
-        enlarge=nn.Upsample(size=GOOGLENET_SIDE, mode="bilinear"),
-        body=body,  # -> (N, 1024)
-        logits=nn.Linear(1024, classes),  # -> (N, classes)
-    )
+    enlarge = nn.Upsample(size=GOOGLENET_SIDE, mode="bilinear")
+    return chain(renormalise=Renormalise(), enlarge=enlarge, body=body, logits=nn.Linear(1024, classes))

@@ -14,17 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from helpers.numpy_cnn.layers import (
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-    softmax_cross_entropy,
-)
+from helpers.numpy_cnn.layers import NETWORKS, Sequential, softmax_cross_entropy
 from helpers.settings import atomic_write
 
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
@@ -33,36 +23,6 @@ CHECKPOINT_EVERY = 200  # steps
 Prepare = Callable[[np.ndarray], np.ndarray]  # uint8 pictures -> a network's input
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # uint8 pictures -> others
 Schedule = Callable[[int, int], float]  # at a step (from 0) of so many -> a multiple of the optimizer's own rate
-
-
-def _block(inputs: int, outputs: int, *, pool: bool = True, norm: bool = False) -> list[Layer]:
-    """Return a convolution that keeps the size, ReLU, and perhaps batch norm and a pool that halves the size."""
-    layers = [Conv2d(inputs, outputs, 3, padding=1)] + [BatchNorm(outputs)] * norm
-    return [*layers, ReLU()] + [MaxPool2d(2)] * pool
-
-
-def r3(classes: int = 10, **options: Any) -> Sequential:
-    """Return R3's network as published; that padding keeps the size is our reading."""
-    layers = [*_block(3, 16, pool=False), *_block(16, 32), *_block(32, 64, pool=False), *_block(64, 128)]
-    return Sequential(*layers, Flatten(), Linear(8 * 8 * 128, classes, init="xavier"), **options)
-
-
-def r1(classes: int = 10, **options: Any) -> Sequential:
-    """Return a net of the size of R1's, 126,059 parameters; the reading is that of ``helpers.models``' r1."""
-    layers = [*_block(3, 16), *_block(16, 32), *_block(32, 64), Flatten(), Linear(4 * 4 * 64, 99), ReLU()]
-    return Sequential(*layers, Linear(99, classes, init="xavier"), **options)
-
-
-def r3_norm(classes: int = 10, **options: Any) -> Sequential:
-    """Return R3's network with batch norm before each ReLU and a third pool: what passes 70 % soonest."""
-    layers = _block(3, 16, pool=False, norm=True)
-    for inputs in (16, 32, 64):
-        layers += _block(inputs, 2 * inputs, norm=True)
-    return Sequential(*layers, Flatten(), Linear(4 * 4 * 128, classes, init="xavier"), **options)
-
-
-# Each takes the number of classes, and a Sequential's seed and dtype; images are (N, 32, 32, 3), outputs (N, classes).
-NETWORKS: dict[str, Callable[..., Sequential]] = {"r1": r1, "r3": r3, "r3-norm": r3_norm}
 
 
 class Optimizer:
@@ -76,7 +36,7 @@ class Optimizer:
         self.lr, self.steps = lr, 0
         self.memory: dict[str, dict[str, np.ndarray]] = {}
 
-    def step(self, network: Layer) -> None:
+    def step(self, network: Sequential) -> None:
         """Move every parameter of the network, in place, by its gradient of the last ``backward``."""
         self.steps += 1
         for name, w in network.parameters.items():
@@ -145,10 +105,7 @@ def normaliser(mean: np.ndarray, std: np.ndarray) -> Prepare:
     scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
     def prepare(images: np.ndarray) -> np.ndarray:
-        numbers = images.astype(np.float32)
-        numbers *= scale
-        numbers -= shift
-        return numbers
+        return images.astype(np.float32) * scale - shift
 
     return prepare
 
