@@ -28,7 +28,6 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Refuse every connection that leaves this machine."""
     connect = socket.socket.connect
 
     def guarded(self, address):

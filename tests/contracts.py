@@ -35,7 +35,6 @@ VOLATILE_METADATA = {"execution", "ExecuteTime", "collapsed", "scrolled"}
 
 
 def notebook_problems(path: Path) -> list[str]:
-    """Return every breach of the notebook contracts in ``path``."""
     notebook = read(path)
     found = [*_frame_problems(path, notebook), *_anatomy_problems(notebook)]
     found += [*_finding_problems(notebook), *_family_problems(notebook)]
@@ -118,7 +117,6 @@ def _family_problems(notebook) -> Iterator[str]:
 
 
 def tags(cell) -> set[str]:
-    """Return the tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 

@@ -13,7 +13,6 @@ def scene(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    """Return the bytes of ``image`` as a file of that kind."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -73,7 +73,6 @@ def synthetic_runs(*arms: str, seeds: int = 3, epochs: dict[int, int] | None = N
 
 
 def broken_off(run: Run) -> Run:
-    """Return the record of a run that diverged in its first epoch."""
     nothing = {name: [] for name in run.history}
     metrics = run.metrics | {"train_loss": float("nan"), "validation_loss": float("nan"), "epochs": 0}
     changes = {"history": nothing, "iterations": {"step": [], "loss": []}, "metrics": metrics, "diverged": "at once"}

@@ -9,11 +9,7 @@ from course.notebooks import all_notebooks, code_cells, read
 
 
 def taught(notebook: str, *names: str) -> ModuleType:
-    """Return a module with the imports of a notebook and its functions and constants called ``names``; no more is run.
-
-    Raises:
-        LookupError: the notebook defines no such name at the top level of a cell.
-    """
+    """Return a module with the imports of a notebook and its functions and constants ``names``; no more is run."""
     (path,) = (path for path in all_notebooks() if path.name.startswith(f"{notebook}_"))
     module, left = ModuleType(path.stem), set(names)
     for _, cell in code_cells(read(path)):

@@ -6,8 +6,6 @@ import pytest
 from helpers import settings
 from helpers.latent.store import load_coordinates, quantised, save_coordinates
 
-MEGABYTE = 2**20
-
 
 @pytest.fixture
 def Y():
@@ -30,7 +28,7 @@ def test_what_is_written_is_read_and_eighteen_of_them_are_small(Y, tmp_path):
     found, noted = load_coordinates(tmp_path / "new" / "a.npz")
     assert noted == about and found.dtype == np.float32 and found.shape == Y.shape
     assert np.abs(found - Y).max() < 0.003
-    assert 6 * 3 * (tmp_path / "new" / "a.npz").stat().st_size < 3.25 * MEGABYTE
+    assert 6 * 3 * (tmp_path / "new" / "a.npz").stat().st_size < 3.25 * 2**20
 
 
 def test_the_same_content_gives_the_same_bytes(Y, tmp_path):

@@ -82,8 +82,7 @@ def test_balancing_cuts_to_the_smallest_class_and_weights_count_every_class_alik
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 20, 7]))
     index = np.arange(3, 77)
     part = balanced(labels, index)
-    smallest = np.bincount(labels[index]).min()
-    assert np.bincount(labels[part]).tolist() == [smallest] * 3
+    assert np.bincount(labels[part]).tolist() == [np.bincount(labels[index]).min()] * 3
     assert len(set(part)) == len(part) and set(part) <= set(index) and part.tolist() == sorted(part)
     assert balanced(labels, index).tolist() == part.tolist()
     weights = np.array(class_weights(labels))

@@ -36,8 +36,7 @@ def test_the_common_variance_is_the_one_that_the_arms_were_drawn_with():
 
 
 def test_many_seeds_leave_an_arm_its_own_variance_and_few_draw_it_to_the_others():
-    rng = np.random.default_rng(3)
-    many = pd.DataFrame(rng.normal(0, [1, 1, 1, 5], (4_000, 4)))
+    many = pd.DataFrame(np.random.default_rng(3).normal(0, [1, 1, 1, 5], (4_000, 4)))
     assert moderated(many) == pytest.approx(many.var(ddof=1).to_numpy(), rel=0.01)
     own, drawn = many.head(3).var(ddof=1), moderated(many.head(3))
     assert (np.ptp(np.log(drawn)) < np.ptp(np.log(own))) and np.argmax(drawn) == np.argmax(own)
@@ -50,8 +49,7 @@ def test_many_seeds_leave_an_arm_its_own_variance_and_few_draw_it_to_the_others(
 @pytest.mark.parametrize("others", [1, 8])
 def test_with_a_known_variance_the_critical_value_is_dunnetts(others, monkeypatch):
     monkeypatch.setattr(evidence, "PRIOR_DF", ALIKE)
-    pairs = tuple((arm, 0) for arm in range(1, others + 1))
-    found = critical_value.__wrapped__((KNOWN,) * (others + 1), pairs)
+    found = critical_value.__wrapped__((KNOWN,) * (others + 1), tuple((arm, 0) for arm in range(1, others + 1)))
     alike = np.full((others, others), 0.5) + 0.5 * np.eye(others)  # all share the first arm
     ends = np.full(others, found)
     inside = stats.multivariate_normal(cov=alike).cdf(ends, lower_limit=-ends, rng=np.random.default_rng(0))

@@ -42,15 +42,12 @@ def test_nonsense_is_refused_with_the_choices(changes, words):
         Experiment(**changes)
 
 
-def test_spelling_does_not_matter_and_choices_do():
+def test_spelling_and_order_do_not_matter_and_choices_do():
     assert Experiment(optimizer="sgd", loss="cross_entropy").key == Experiment(optimizer="SGD").key
     assert Experiment(lr=1).key == Experiment(lr=1.0).key
     assert Experiment(loss="kl_div").loss == "KLDivLoss"
     keys = [Experiment(**c).key for c in ({}, {"lr": 2e-3}, {"seed": 1}, {"model_options": {"dropout": 0.0}})]
     assert len(set(keys)) == len(keys)
-
-
-def test_option_order_does_not_matter():
     one, two = {"momentum": 0.9, "nesterov": True}, {"nesterov": True, "momentum": 0.9}
     one, two = (Experiment(optimizer="SGD", optimizer_options=options) for options in (one, two))
     assert one.key == two.key and hash(one) == hash(two) and str(one.choices()) == str(two.choices())

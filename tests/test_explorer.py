@@ -66,8 +66,7 @@ def test_class_names_cannot_break_the_page(points):
 def test_images_stand_in_rows_of_one_picture(points):
     stages, labels, predictions, images = points
     page = explorer_page(stages, labels, CLASSES, predictions=predictions, images=images)
-    sprite = data_of(page)["sprite"]
-    assert sprite == {"size": 32, "columns": 18}
+    assert data_of(page)["sprite"] == {"size": 32, "columns": 18}
     encoded = re.search(r'src="data:image/jpeg;base64,([^"]+)"', page)[1]
     sheet = np.asarray(Image.open(BytesIO(base64.b64decode(encoded))))
     assert sheet.shape == (17 * 32, 18 * 32, 3)
@@ -121,7 +120,6 @@ addEventListener("load", () => {
 
 
 def browse(path, body: str) -> dict:
-    """Return what ``body``, run in the page, noted in ``notes``."""
     page = path.read_text().replace("</body>", PROBE.replace("PROBE_BODY", body))
     probe = path.with_name("probe.html")
     probe.write_text(page)
@@ -161,8 +159,7 @@ def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse
         """,
     )
     assert all(count > 100 for count in notes["drawn"])
-    shown = notes["wrong"][0]
-    assert shown == 17 and notes["wrong"][1] == ["ship", "taken for cat", "image 17"]
+    assert notes["wrong"] == [17, ["ship", "taken for cat", "image 17"]]
     assert abs(notes["grey"][0] - (17 + 28)) <= 3 and notes["grey"][3] == 255
     assert notes["right"] == [18, ["cat", "recognised", "image 18"]]
     assert notes["stage"] == [1, True, "end"]
@@ -176,8 +173,7 @@ def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse
 def test_forty_five_thousand_points_are_drawn_and_found_at_once(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(45_000) % 10
-    centres = random.uniform(-70, 70, (10, 2))
-    Y = centres[labels] + random.normal(0, 10, (45_000, 2))
+    Y = random.uniform(-70, 70, (10, 2))[labels] + random.normal(0, 10, (45_000, 2))
     path = written(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)], predictions=labels)
     notes = browse(
         path,

@@ -10,7 +10,6 @@ from helpers.models.networks import Whitening
 
 
 def sides(**switches):
-    """Return the side of every map of the network, layer by layer, from its own forward pass."""
     return {row["layer"]: row["output_shape"][-1] for row in layer_table(build("improved", **switches))}
 
 
@@ -21,8 +20,7 @@ def of_kind(net, kind):
 def test_there_are_eleven_ideas_and_nine_switches_all_off():
     ideas = taught("11", "IDEAS").IDEAS
     assert len(ideas) == 11 and [idea for idea in ideas if " " not in idea] == list(SWITCHES)
-    off = build("improved", **dict.fromkeys(SWITCHES, False))
-    assert structure_hash(off) == structure_hash(build("improved"))
+    assert structure_hash(build("improved", **dict.fromkeys(SWITCHES, False))) == structure_hash(build("improved"))
 
 
 def test_with_padding_alone_it_is_r1s_network():
@@ -48,8 +46,7 @@ def test_each_switch_does_what_it_says():
     base = 448 + 4_640 + 18_496 + 99 * 257 + 10 * 100
     assert parameters() == base
     assert parameters(resolution=True) == base + 99 * 64 * (16 - 4)
-    extra = sum(9 * c * c + c for c in (16, 32, 64))
-    assert parameters(convolutions=True) == base + extra
+    assert parameters(convolutions=True) == base + sum(9 * c * c + c for c in (16, 32, 64))
     assert parameters(pool_after_several=True) == base  # the pools move, nothing else
     assert parameters(kernels=True) == base + (25 - 9) * 32 * 64 - 99 * 64 * (4 - 1)
     assert parameters(batch_norm=True) == base + 2 * (16 + 32 + 64 + 99)
@@ -85,8 +82,7 @@ def test_with_pointwise_the_logits_are_the_means_of_the_maps():
     net = build("improved", pointwise=True, padding=True).eval()
     maps = {}
     net.maps.register_forward_hook(lambda module, inputs, output: maps.setdefault("maps", output))
-    images = torch.randn(3, 3, 32, 32)
-    torch.testing.assert_close(net(images), maps["maps"].mean((2, 3)))
+    torch.testing.assert_close(net(torch.randn(3, 3, 32, 32)), maps["maps"].mean((2, 3)))
 
 
 def test_compact_keeps_to_its_budgets():

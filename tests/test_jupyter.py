@@ -20,7 +20,6 @@ TOKEN = "a-token-for-this-test"
 
 
 def ask(url, content=None):
-    """Return the answer of the server: JSON where it is, else text."""
     request = urllib.request.Request(url, headers={"Authorization": f"token {TOKEN}"})
     if content is not None:
         request.data = json.dumps(content).encode()
@@ -31,7 +30,6 @@ def ask(url, content=None):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Return the address of a Jupyter Lab that was started in the notebooks' folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,13 +37,9 @@ def lab(tmp_path_factory):
     folders = {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={TOKEN}"]
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", "lab", *options, *root],
-        cwd=NOTEBOOKS,
-        env=os.environ | folders,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-m", "jupyter", "lab", *options, *root]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, cwd=NOTEBOOKS, env=os.environ | folders, **quiet)
     address = f"http://127.0.0.1:{port}"
     for _ in range(240):
         try:
@@ -72,13 +66,8 @@ def test_a_kernel_of_the_lab_runs_the_set_up_of_a_notebook(lab):
     connection = create_connection(channel, timeout=120)
     wanted = [c for _, c in code_cells(read(NOTEBOOKS / "01_data.ipynb"))][:3]
     for cell in wanted:
-        header = {
-            "msg_id": uuid.uuid4().hex,
-            "msg_type": "execute_request",
-            "version": "5.3",
-            "username": "",
-            "session": "",
-        }
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3"}
+        header |= {"username": "", "session": ""}
         content = {"code": cell.source, "silent": False, "store_history": True, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
         connection.send(json.dumps(message))

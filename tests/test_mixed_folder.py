@@ -193,12 +193,10 @@ def test_options_of_a_folder(tmp_path):
     root = write_pictures(tmp_path / "digits", 20)
     for number in range(10, 20):
         (root / "7" / f"{number:03d}.png").unlink()
-    plain, even, random = (
-        load(f"folder:{root}{options}", root=tmp_path) for options in ("", "?balance=smallest", "?labels=random")
-    )
-    assert (
-        torch.cat([part.labels for part in (even.train, even.validation, even.test)]).bincount().tolist() == [10] * 10
-    )
+    options = ("", "?balance=smallest", "?labels=random")
+    plain, even, random = (load(f"folder:{root}{option}", root=tmp_path) for option in options)
+    labels = torch.cat([part.labels for part in (even.train, even.validation, even.test)])
+    assert labels.bincount().tolist() == [10] * 10
     for what in ("train_images", "test_images", "test_labels"):
         assert random.hashes[what] == plain.hashes[what]
     assert random.hashes["train_labels"] != plain.hashes["train_labels"]

@@ -35,8 +35,6 @@ PARAMETERS = {
     + (fc(2048, 512) + fc(512, 128) + bn(512, 128) + fc(128, 10)),
     "r4": 81_574,  # published
 }
-
-
 NAMES = list(PARAMETERS)
 
 
@@ -91,27 +89,24 @@ def functional(name, w, x):
     def linear(layer, x):
         return x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
 
-    def maxpool(x):
-        return F.max_pool2d(x, 2)
-
     def two_convolutions(block, x):
         x = F.relu(norm(f"{block}.bn1", conv2d(f"{block}.conv1", x, padding=1)))
         return norm(f"{block}.bn2", conv2d(f"{block}.conv2", x, padding=1))
 
     if name in ("r0-base", "r0-model2"):
         x = F.relu(conv2d("conv1", x))
-        x = maxpool(x) if name == "r0-base" else x
-        x = maxpool(F.relu(conv2d("conv2", x)))
-        x = maxpool(F.relu(conv2d("conv3", x)))
+        x = F.max_pool2d(x, 2) if name == "r0-base" else x
+        x = F.max_pool2d(F.relu(conv2d("conv2", x)), 2)
+        x = F.max_pool2d(F.relu(conv2d("conv3", x)), 2)
         return linear("logits", F.relu(linear("fc1", x.flatten(1))))
     if name == "r0-final":
         for i in (1, 2, 3):
             x = F.relu(norm(f"bn{i}", conv2d(f"conv{i}", x)))
-        x = F.relu(linear("fc1", maxpool(x).flatten(1)))
+        x = F.relu(linear("fc1", F.max_pool2d(x, 2).flatten(1)))
         return linear("logits", F.relu(linear("fc2", x)) if "fc2.weight" in w else x)
     if name == "r1":
         for i in (1, 2, 3):
-            x = maxpool(F.relu(conv2d(f"conv{i}", x, padding=1)))
+            x = F.max_pool2d(F.relu(conv2d(f"conv{i}", x, padding=1)), 2)
         return linear("logits", F.relu(linear("fc1", x.flatten(1))))
     if name == "r2":
         for i in (1, 2, 3):
@@ -122,26 +117,21 @@ def functional(name, w, x):
                 x = F.relu(x + two_convolutions(f"block{i}.body", x))
         x = F.relu(norm("fc1_bn", linear("fc1", x.flatten(1))))
         return linear("logits", F.relu(norm("fc2_bn", linear("fc2", x))))
-    x = maxpool(F.leaky_relu(conv2d("conv1", x)))
-    x = maxpool(F.leaky_relu(norm("bn2", conv2d("conv2", x))))
+    x = F.max_pool2d(F.leaky_relu(conv2d("conv1", x)), 2)
+    x = F.max_pool2d(F.leaky_relu(norm("bn2", conv2d("conv2", x))), 2)
     x = F.leaky_relu(norm("fc1_bn", linear("fc1", x.flatten(1))))
     return linear("logits", F.leaky_relu(linear("fc2", x)))
 
 
+WIDE = conv(3, 64) + conv(64, 128) + conv(128, 256) + bn(64, 128, 256, 512, 128)
 BLOCKS = conv(64, 64) * 2 + conv(128, 128) * 2 + bn(64, 64, 128, 128)
 VARIANTS = [
     ("r2", {"blocks": "plain"}, PARAMETERS["r2"] + BLOCKS),
     ("r2", {"blocks": "residual"}, PARAMETERS["r2"] + BLOCKS),
-    (
-        *("r2", {"width": 2}),
-        (conv(3, 64) + conv(64, 128) + conv(128, 256) + bn(64, 128, 256, 512, 128))
-        + (fc(4096, 512) + fc(512, 128) + fc(128, 10)),
-    ),
+    ("r2", {"width": 2}, WIDE + fc(4096, 512) + fc(512, 128) + fc(128, 10)),
     ("r2", {"hidden": 96}, PARAMETERS["r2"] - fc(2048, 512) - fc(512, 128) + fc(2048, 96) + fc(96, 128) - 2 * 416),
     ("r0-final", {"fc2": False}, 2_174 + 64 + 692_480 + 2_570),  # convolutions, batch norms, fc1, logits
 ]
-
-
 ALL = [*((name, {}, PARAMETERS[name]) for name in NAMES), *VARIANTS]
 
 
@@ -405,8 +395,7 @@ def test_summary_is_torchsummarys_table(capsys):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_nets_on_a_gpu_are_looked_at_where_they_are():
     model = build("r4").cuda()
-    images = torch.randn(4, 3, 32, 32, device="cuda")
-    assert latents(model, images, "fc1")["fc1"].is_cuda
+    assert latents(model, torch.randn(4, 3, 32, 32, device="cuda"), "fc1")["fc1"].is_cuda
     assert layer_table(model) == layer_table(build("r4"))
     assert summary(model) == summary(build("r4"))
     assert next(model.parameters()).is_cuda

@@ -228,8 +228,7 @@ def test_maps_are_grad_cams_by_hand():
             return a[0, classes[i]]
 
         gradient = torch.autograd.functional.jacobian(logit, kept[0][i : i + 1].clone())[0]
-        weights = gradient.mean((1, 2))
-        expected = sum(w * a for w, a in zip(weights, kept[0][i], strict=True)).clamp(min=0)
+        expected = sum(w * a for w, a in zip(gradient.mean((1, 2)), kept[0][i], strict=True)).clamp(min=0)
         torch.testing.assert_close(maps[i], expected, atol=1e-6, rtol=1e-4)
     step = torch.zeros_like(kept[0][:1])
     step[0, 5, 2, 2] = 1e-2

@@ -12,7 +12,6 @@ from helpers.numpy_cnn.layers import BatchNorm
 
 
 def everything(dtype=np.float64, **options):
-    """Return a small network in which every kind of layer has its place."""
     return cnn.Sequential(
         cnn.Conv2d(3, 4, 3, padding=1),
         cnn.ReLU(),  # may overwrite what the convolution gave
@@ -54,7 +53,6 @@ def test_a_network_s_gradients_are_autograd_s_and_finite_differences():
 
 
 def assert_same_losses(network, ours, theirs, steps, shape, error):
-    """Assert that training ``network`` gives the losses of its twin, whose optimizer ``theirs`` makes."""
     module = twin(network)
     reference = theirs(module.parameters())
     for step in range(steps):

@@ -29,15 +29,8 @@ def pictures(count, seed=0):
 
 
 def network(seed=0):
-    return cnn.Sequential(
-        cnn.Conv2d(3, 6, 3, padding=1),
-        BatchNorm(6),
-        cnn.ReLU(),
-        cnn.MaxPool2d(2),
-        cnn.Flatten(),
-        cnn.Linear(96, CLASSES, init="xavier"),
-        seed=seed,
-    )
+    body = (cnn.Conv2d(3, 6, 3, padding=1), BatchNorm(6), cnn.ReLU(), cnn.MaxPool2d(2), cnn.Flatten())
+    return cnn.Sequential(*body, cnn.Linear(96, CLASSES, init="xavier"), seed=seed)
 
 
 def train(seed=0, optimizer=None, **options):

@@ -97,7 +97,6 @@ def test_two_dask_workers_share_the_runs_and_one_of_them_may_die(folder):
     experiments = [SMALL.but(seed=seed) for seed in range(3)]
     with cluster:
         victim = next(iter(cluster.workers.values())).pid
-
         threading.Timer(2, os.kill, (victim, signal.SIGKILL)).start()
         record(experiments, scheduler=cluster.scheduler_address)
     assert all(read_run(e, "cpu") for e in experiments)

@@ -10,28 +10,8 @@ import torch
 from scipy import stats
 from synthetic import CLASSES, broken_off, changed_run, synthetic_run, synthetic_runs
 
-from helpers import style
+from helpers import figures, style
 from helpers.data import Split
-from helpers.figures import (
-    accuracy_table,
-    arms_table,
-    classwise_table,
-    comparison_table,
-    first_reached,
-    plot_classwise,
-    plot_confusion,
-    plot_curves,
-    plot_forest,
-    plot_gap,
-    plot_metric,
-    plot_progress,
-    plot_reliability,
-    plot_sweep,
-    plot_tradeoff,
-    reached_table,
-    scales_table,
-    steps_per_epoch,
-)
 from helpers.figures import images as pictures
 from helpers.figures.curves import spread
 from helpers.record import Difference, Run, Runs, Verdict, compare_values
@@ -92,17 +72,17 @@ def overlapping(figure, texts):
 
 
 FIGURES = {
-    "curves of several arms": lambda: plot_curves(synthetic_runs()),
-    "curves of one arm": lambda: plot_curves(synthetic_runs("R2")),
-    "class-wise": lambda: plot_classwise(synthetic_runs()),
-    "confusion": lambda: plot_confusion(synthetic_runs("R2")),
-    "metric": lambda: plot_metric(synthetic_runs(), "test_accuracy", PUBLISHED),
-    "forest": lambda: plot_forest(found()),
-    "sweep": lambda: plot_sweep(sweep(), "lr"),
-    "trade-off": lambda: plot_tradeoff(nine_arms()),
-    "gap": lambda: plot_gap(synthetic_runs()),
-    "reliability": lambda: plot_reliability(synthetic_runs()),
-    "progress": lambda: plot_progress(synthetic_runs()),
+    "curves of several arms": lambda: figures.plot_curves(synthetic_runs()),
+    "curves of one arm": lambda: figures.plot_curves(synthetic_runs("R2")),
+    "class-wise": lambda: figures.plot_classwise(synthetic_runs()),
+    "confusion": lambda: figures.plot_confusion(synthetic_runs("R2")),
+    "metric": lambda: figures.plot_metric(synthetic_runs(), "test_accuracy", PUBLISHED),
+    "forest": lambda: figures.plot_forest(found()),
+    "sweep": lambda: figures.plot_sweep(sweep(), "lr"),
+    "trade-off": lambda: figures.plot_tradeoff(nine_arms()),
+    "gap": lambda: figures.plot_gap(synthetic_runs()),
+    "reliability": lambda: figures.plot_reliability(synthetic_runs()),
+    "progress": lambda: figures.plot_progress(synthetic_runs()),
     "gallery": gallery,
     "grid": lambda: pictures.image_grid(IMAGES[:10], titles=CLASSES),
     "classes": lambda: pictures.class_grid(Split(IMAGES, LABELS, LABELS), CLASSES, per_class=3),
@@ -127,13 +107,13 @@ def test_a_figure_has_the_same_bytes_each_time_and_leaves_no_settings_behind(nam
 
 def test_the_accuracy_curve_is_the_mean_over_seeds_in_percent():
     runs = synthetic_runs("R2", "R4")
-    drawn = lines(plot_curves(runs).axes[3], style.RC["lines.linewidth"])[0].get_ydata()
+    drawn = lines(figures.plot_curves(runs).axes[3], style.RC["lines.linewidth"])[0].get_ydata()
     expected = np.mean([run.history["validation_accuracy"] for run in runs.by_arm()["R2"]], axis=0)
     np.testing.assert_allclose(drawn, 100 * expected)
 
 
 def test_where_one_seed_stopped_the_mean_ends_and_the_others_go_on_alone():
-    ax = plot_curves(synthetic_runs("R2", "R4", epochs={1: 9})).axes[3]
+    ax = figures.plot_curves(synthetic_runs("R2", "R4", epochs={1: 9})).axes[3]
     assert lines(ax, style.RC["lines.linewidth"])[0].get_xdata()[-1] == 9
     assert sorted(line.get_xdata()[-1] for line in lines(ax, 0.6)[:3]) == [9, 15, 15]
 
@@ -141,10 +121,10 @@ def test_where_one_seed_stopped_the_mean_ends_and_the_others_go_on_alone():
 def test_a_run_that_diverged_at_once_leaves_the_other_seeds_drawn():
     runs = synthetic_runs("R2", "R4")
     mixed, none = (Runs(runs.study, [broken_off(run) for run in runs[:n]] + runs[n:]) for n in (1, len(runs)))
-    assert len(lines(plot_curves(mixed).axes[3], style.RC["lines.linewidth"])) == 2
-    assert style.png(plot_curves(none)) and style.png(plot_progress(none))
-    assert list(accuracy_table(mixed, ["validation_loss"])["seeds"]) == ["3 (1 collapsed)", "3"]
-    assert set(accuracy_table(none, ["validation_loss"]).iloc[:, 1]) == {"–"}
+    assert len(lines(figures.plot_curves(mixed).axes[3], style.RC["lines.linewidth"])) == 2
+    assert style.png(figures.plot_curves(none)) and style.png(figures.plot_progress(none))
+    assert list(figures.accuracy_table(mixed, ["validation_loss"])["seeds"]) == ["3 (1 collapsed)", "3"]
+    assert set(figures.accuracy_table(none, ["validation_loss"]).iloc[:, 1]) == {"–"}
 
 
 def test_names_beside_lines_keep_their_order_and_their_distance():
@@ -159,26 +139,26 @@ def test_names_beside_lines_keep_their_order_and_their_distance():
 
 def test_progress_counts_steps_and_sums_seconds():
     runs = synthetic_runs("R2", "R4")
-    assert steps_per_epoch(runs[0]) == 4500 // 64
-    assert steps_per_epoch(changed_run(runs[0], "one", batch_size=100_000)) == 1
-    figure = plot_progress(runs)
+    assert figures.steps_per_epoch(runs[0]) == 4500 // 64
+    assert figures.steps_per_epoch(changed_run(runs[0], "one", batch_size=100_000)) == 1
+    figure = figures.plot_progress(runs)
     np.testing.assert_allclose([ax.lines[0].get_xdata()[-1] for ax in figure.axes], [15, 15 * 70, 15 * 22])
     assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "log"]
     assert overlapping(figure, figure.axes[2].texts) == 0
     with pytest.raises(ValueError, match="'hours' is unknown"):
-        plot_progress(runs, against=("hours",))
+        figures.plot_progress(runs, against=("hours",))
 
 
 def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
     run = synthetic_runs("R2")[0]
     history = {"epoch": [1, 2, 3], "validation_accuracy": [0.5, 0.7, 0.6], "seconds": [10.0, 11.0, 12.0]}
     run = Run({**run.content, "history": history}, "R2")
-    assert first_reached(run, 0.7) == (2, 140, 21.0)
-    assert first_reached(run, 0.71) is None
+    assert figures.first_reached(run, 0.7) == (2, 140, 21.0)
+    assert figures.first_reached(run, 0.71) is None
     with pytest.raises(ValueError, match="0.7 for 70 %"):
-        first_reached(run, 70)
-    assert list(reached_table(Runs("one", [run]), 0.6).loc["R2"]) == ["1 of 1", "2.0", "140", "21.0"]
-    assert list(reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–", "–"]
+        figures.first_reached(run, 70)
+    assert list(figures.reached_table(Runs("one", [run]), 0.6).loc["R2"]) == ["1 of 1", "2.0", "140", "21.0"]
+    assert list(figures.reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–", "–"]
 
 
 # --- Arms beside each other. ---
@@ -186,7 +166,7 @@ def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
 
 def test_a_forests_row_shows_a_comparison_with_its_interval():
     verdict = found()
-    (ax,) = plot_forest(verdict, published={"better": 12.0}).axes
+    (ax,) = figures.plot_forest(verdict, published={"better": 12.0}).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["same", "better", "worse"]
     spans = [line.get_xdata() for line in lines(ax, 1.6)]
     np.testing.assert_allclose(spans, [(100 * d.low, 100 * d.high) for d in verdict.differences])
@@ -201,7 +181,7 @@ def test_a_forests_row_shows_a_comparison_with_its_interval():
 def test_where_no_arm_stands_in_most_rows_every_row_names_both_and_lost_runs_are_told(pairs):
     first, *others = [Difference(a, b, 0.1, 0.05, 0.15) for a, b in pairs[:-1]]
     lost = Difference(*pairs[-1], np.nan, -np.inf, np.inf)
-    (ax,) = plot_forest(Verdict("validation_loss", 3, (first, *others, lost), {"c": (3, 3)})).axes
+    (ax,) = figures.plot_forest(Verdict("validation_loss", 3, (first, *others, lost), {"c": (3, 3)})).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [f"{a} − {b}" for a, b in pairs]
     assert "against" not in ax.get_xlabel()
     notes = [label.get_text() for label in ax.child_axes[0].get_yticklabels()]
@@ -211,62 +191,59 @@ def test_where_no_arm_stands_in_most_rows_every_row_names_both_and_lost_runs_are
 
 def test_every_seed_and_the_published_figure_are_marked_where_they_are():
     runs = synthetic_runs("R2")
-    ax = plot_metric(runs, "test_accuracy", PUBLISHED).axes[0]
+    ax = figures.plot_metric(runs, "test_accuracy", PUBLISHED).axes[0]
     np.testing.assert_allclose(marked(ax, "o")[0].get_xdata(), 100 * runs.values("test_accuracy")["R2"])
     np.testing.assert_allclose([line.get_xdata() for line in marked(ax, "D")], [[83.0]])
     with pytest.raises(KeyError, match="R2/kernels/9-9-9"):
-        plot_metric(runs, "test_accuracy", {"R2": "R2/kernels/9-9-9"})
+        figures.plot_metric(runs, "test_accuracy", {"R2": "R2/kernels/9-9-9"})
 
 
 def test_a_published_figure_of_a_sample_carries_its_interval():
-    drawn = lines(plot_metric(synthetic_runs("R2", "R4"), "test_accuracy", PUBLISHED).axes[0], 1)
+    drawn = lines(figures.plot_metric(synthetic_runs("R2", "R4"), "test_accuracy", PUBLISHED).axes[0], 1)
     # 404 of 626 pictures: Wilson's interval, by hand.
     share, n, z2 = 404 / 626, 626, 1.959964**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = (z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) ** 0.5 / (1 + z2 / n)
-    np.testing.assert_allclose(
-        [line.get_xdata() for line in drawn], [[100 * (middle - half), 100 * (middle + half)]], atol=1e-4
-    )
+    ends = [[100 * (middle - half), 100 * (middle + half)]]
+    np.testing.assert_allclose([line.get_xdata() for line in drawn], ends, atol=1e-4)
 
 
 def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
-    ax = plot_sweep(sweep(), "lr").axes[0]
+    ax = figures.plot_sweep(sweep(), "lr").axes[0]
     assert ax.get_xscale() == "log" and list(ax.get_xticks()) == list(RATES)
     assert ax.get_xlim()[0] < RATES[0] and ax.get_xlim()[1] > RATES[-1]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
-    np.testing.assert_allclose(
-        [line.get_ydata() for line in marked(ax, "o")], [[50, 51, 52], [51, 52, 53], [52, 53, 54]]
-    )
+    seeds = [line.get_ydata() for line in marked(ax, "o")]
+    np.testing.assert_allclose(seeds, [[50, 51, 52], [51, 52, 53], [52, 53, 54]])
     mean = next(line for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 3)
     np.testing.assert_allclose([mean.get_xdata(), mean.get_ydata()], [RATES, [51, 52, 53]])
     half = stats.t.ppf(0.975, 2) / np.sqrt(3)  # three seeds a point apart: a standard deviation of one
-    bar = ax.containers[0].lines[2][0].get_segments()[0]
-    np.testing.assert_allclose(bar[:, 1], [51 - half, 51 + half])
+    np.testing.assert_allclose(ax.containers[0].lines[2][0].get_segments()[0][:, 1], [51 - half, 51 + half])
     assert ax.get_ylabel() == "Validation accuracy (%)" and ax.get_xlabel() == "Learning rate"
 
 
 def test_a_diverged_seed_is_a_cross_and_in_no_mean():
     first, *others = sweep()
-    figure = plot_sweep(Runs("s", [Run({**first.content, "diverged": "epoch 2"}, first.arm), *others]), "lr")
+    figure = figures.plot_sweep(Runs("s", [Run({**first.content, "diverged": "epoch 2"}, first.arm), *others]), "lr")
     ax = figure.axes[0]
     np.testing.assert_allclose(marked(ax, "o")[0].get_ydata(), [51, 52])
     (cross,) = marked(ax, "x")
     assert cross.get_xdata() == [1e-4] and [text.get_text() for text in ax.texts] == ["1 of 3"]
     assert "runs that collapsed" in [text.get_text() for text in figure.legends[0].get_texts()]
-    assert style.png(plot_sweep(Runs("s", [broken_off(run) for run in sweep()]), "lr"))
+    assert style.png(figures.plot_sweep(Runs("s", [broken_off(run) for run in sweep()]), "lr"))
 
 
 def test_lines_are_named_at_their_ends_without_overlap_and_told_apart():
-    figure = plot_sweep(sweep(("r2", "r4", "r0-final")), "lr", lines=lambda e: e.model)
+    figure = figures.plot_sweep(sweep(("r2", "r4", "r0-final")), "lr", lines=lambda e: e.model)
     texts = figure.axes[0].texts
     assert {text.get_text() for text in texts} == {"r2", "r4", "r0-final"}
     assert len({text.get_color() for text in texts}) == 3 and overlapping(figure, texts) == 0
     with pytest.raises(ValueError, match="both stand at 0.0001"):
-        plot_sweep(sweep(("r2", "r4")), "lr")
+        figures.plot_sweep(sweep(("r2", "r4")), "lr")
 
 
 def test_names_of_nine_networks_do_not_overlap_though_their_points_do():
-    figure = plot_tradeoff(nine_arms())
+    figure = figures.plot_tradeoff(nine_arms())
     for ax in figure.axes:
         texts = [text for text in ax.texts if text.get_text()]
         assert len(texts) == 9 and overlapping(figure, texts) == 0 and ax.get_xscale() == "log"
@@ -277,7 +254,7 @@ def test_the_gap_is_the_mean_difference_of_paired_seeds_in_points():
     runs = synthetic_runs("R2")
     gaps = [100 * (run.metrics["train_accuracy"] - run.metrics["validation_accuracy"]) for run in runs]
     half = stats.t.ppf(0.975, 2) * stats.sem(gaps)
-    texts = [text.get_text() for text in plot_gap(runs).axes[0].texts]
+    texts = [text.get_text() for text in figures.plot_gap(runs).axes[0].texts]
     assert f"{np.mean(gaps):.2f} ± {half:.2f} points" in texts
 
 
@@ -288,21 +265,21 @@ def test_reliability_pools_seeds_by_count():
         {"count": [0, 3, 1], "confidence": [0, 0.6, 0.9], "accuracy": [0, 1.0, 0.0]},
     ]
     pooled = [Run({**r.content, "calibration": {"validation": c}}, r.arm) for r, c in zip(runs, curves, strict=True)]
-    ax = plot_reliability(Runs(runs.study, pooled)).axes[0]
+    ax = figures.plot_reliability(Runs(runs.study, pooled)).axes[0]
     (curve,) = marked(ax, "o")
     np.testing.assert_allclose(curve.get_data(), [[57.5, 82.5], [75, 75]])
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [0, 50, 50])
     with pytest.raises(ValueError, match="split='test'"):
-        plot_reliability(runs, "test")
+        figures.plot_reliability(runs, "test")
 
 
 def test_the_confusion_matrix_says_the_mean_share_of_each_class_and_takes_one_arm():
     runs = synthetic_runs("R2")
-    figure = plot_confusion(runs, "test")
+    figure = figures.plot_confusion(runs, "test")
     bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
     assert bold == [f"{value:.0f}" for value in 100 * np.mean([run.classwise("test") for run in runs], axis=0)]
     with pytest.raises(ValueError, match="R2, R4"):
-        plot_confusion(synthetic_runs("R2", "R4"))
+        figures.plot_confusion(synthetic_runs("R2", "R4"))
 
 
 def test_a_class_keeps_its_colour_and_arms_never_share_a_look():
@@ -337,23 +314,23 @@ def test_pictures_refuse_what_is_no_image():
 
 def test_tables_give_means_with_half_widths():
     runs = synthetic_runs()
-    table = classwise_table(runs)
+    table = figures.classwise_table(runs)
     assert list(table.columns) == [(arm, split) for arm in runs.arms for split in ("train", "validation")]
     assert list(table.index) == [*CLASSES, "all classes"]
     values = 100 * runs.values("test_accuracy")["R4"]
     seeds = values.std(ddof=1) / np.sqrt(3) * 4.302652729911275  # Student's t, 97.5 %, two degrees of freedom
     right = np.mean([run.right("test") for run in runs.by_arm()["R4"]], axis=0)
     half = np.hypot(seeds, 1.959964 * 100 * right.std(ddof=1) / np.sqrt(1_000))  # and the normal one, over pictures
-    both = comparison_table(runs, PUBLISHED)["Test accuracy (%)"]
+    both = figures.comparison_table(runs, PUBLISHED)["Test accuracy (%)"]
     assert both.loc["R4", "ours"] == f"{values.mean():.2f} ± {half:.2f}"
     assert list(both.loc[["R2", "R4"], "published"]) == ["83.00", "64.57 [60.7, 68.2]"]
-    assert set(comparison_table(runs, {})["Test accuracy (%)", "published"]) == {"–"}
-    assert arms_table(runs).loc["R2", "parameters"] == "81,574"
-    assert "±" not in "".join(accuracy_table(synthetic_runs(seeds=1)).iloc[:, 1])  # a lone seed has no interval
+    assert set(figures.comparison_table(runs, {})["Test accuracy (%)", "published"]) == {"–"}
+    assert figures.arms_table(runs).loc["R2", "parameters"] == "81,574"
+    assert "±" not in "".join(figures.accuracy_table(synthetic_runs(seeds=1)).iloc[:, 1])  # a lone seed has no interval
 
 
 def test_the_scale_is_read_from_the_runs():
     arms = {"R2": ("r2", 12), "R4": ("r4", 15)}
     runs = Runs("s", [synthetic_run(a, m, 0.7, s, epochs=e) for a, (m, e) in arms.items() for s in (0, 1)])
     told = ["r2, r4", "4,500", "64", "0.001", "12 to 15", "2"]
-    assert list(scales_table({"which net?": runs}).loc["which net?"]) == told
+    assert list(figures.scales_table({"which net?": runs}).loc["which net?"]) == told

@@ -27,13 +27,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run_of(experiment=SMALL, classes=10):
-    content = {
-        "experiment": experiment.choices(),
-        "key": experiment.key,
-        "classes": [str(i) for i in range(classes)],
-        "provenance": {"device": "cpu"},
-    }
-    return Run(content)
+    content = {"experiment": experiment.choices(), "key": experiment.key, "provenance": {"device": "cpu"}}
+    return Run(content | {"classes": [str(i) for i in range(classes)]})
 
 
 def random_network(experiment=SMALL, classes=10, seed=5):

@@ -25,7 +25,6 @@ from helpers.settings import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README, MAKEFILE = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-MEGABYTE = 2**20
 
 # From the ground up: a package imports from the floors below its own alone, and files within it in no circle.
 FLOORS = (
@@ -38,7 +37,6 @@ FLOORS = (
 
 
 def requirements(*extras: str, core: bool = True) -> dict[str, Requirement]:
-    """Return the requirements of pyproject.toml by canonical name."""
     lines = list(PYPROJECT["dependencies"]) if core else []
     for extra in extras:
         lines += PYPROJECT["optional-dependencies"][extra]
@@ -46,7 +44,6 @@ def requirements(*extras: str, core: bool = True) -> dict[str, Requirement]:
 
 
 def pins() -> dict[str, str]:
-    """Return the versions in constraints.txt by canonical name."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pairs = [line.split("==") for line in lines if not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in pairs}
@@ -67,8 +64,7 @@ def conda_names(text: str) -> set[str]:
 def test_environment_yml_names_what_pyproject_names():
     text = (ROOT / "environment.yml").read_text()
     assert conda_names(text) == set(requirements("dev", "cluster"))
-    with_optional = conda_names(text.replace("# - tsnecuda", "- tsnecuda"))
-    assert with_optional == set(requirements("dev", "cluster", "gpu"))
+    assert conda_names(text.replace("# - tsnecuda", "- tsnecuda")) == set(requirements("dev", "cluster", "gpu"))
 
 
 def test_constraints_hold_every_requirement_at_a_version_that_suits_it_and_no_local_one():
@@ -157,7 +153,7 @@ def test_nothing_large_is_kept():
     for folder, below, files in os.walk(ROOT):
         below[:] = [n for n in below if n not in left_out and Path(folder, n) not in data_sets]
         paths = [Path(folder, name) for name in files if Path(folder, name) not in data_sets]
-        large += [str(p.relative_to(ROOT)) for p in paths if p.stat().st_size > 5 * MEGABYTE]
+        large += [str(p.relative_to(ROOT)) for p in paths if p.stat().st_size > 5 * 2**20]
     assert large == []
 
 
@@ -165,18 +161,15 @@ def test_nothing_large_is_kept():
 
 
 def make_verbs(text: str) -> set[str]:
-    """Return the verbs of a Makefile that its help lists."""
     return set(re.findall(r"^([a-z]+):[^#\n]*## ", text, re.MULTILINE))
 
 
 def quoted_code(markdown: str) -> str:
-    """Return everything in a Markdown text that is set as code."""
     found = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", markdown, re.DOTALL)
     return "\n".join(block or span for block, span in found)
 
 
 def command_problems(readme: str, makefile: str) -> list[str]:
-    """Return where the commands in a README differ from those of a Makefile."""
     code, verbs = quoted_code(readme), make_verbs(makefile)
     mentioned = set(re.findall(r"\bmake ([a-z]+)", code))
     problems = [f"README has `make {verb}`, the Makefile has not" for verb in sorted(mentioned - verbs)]
@@ -256,8 +249,7 @@ def test_benchmarks_keep_each_others_results(tmp_path):
     bench.run(folder=tmp_path, results=results)
     write_benchmark(tmp_path, "b", 4)
     assert list(bench.run("b", folder=tmp_path, results=results)["ratio"]) == [4]
-    kept = yaml.safe_load(results.read_text())
-    assert [(r["name"], r["ratio"]) for r in kept] == [("loop-a", 2), ("loop-b", 4)]
+    assert [(r["name"], r["ratio"]) for r in yaml.safe_load(results.read_text())] == [("loop-a", 2), ("loop-b", 4)]
     with pytest.raises(bench.BenchmarkFailed, match="no benchmark 'c'; there are: a, b"):
         bench.run("c", folder=tmp_path, results=results)
 
@@ -293,29 +285,18 @@ pathlib.Path(__file__).with_name("called").write_text("\\n".join([*sys.argv[1:],
 
 @pytest.fixture
 def colab(tmp_path):
-    """Return a function that runs the set-up cell in an empty Python, with stand-ins for Colab and pip."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed here; Colab has it")
     origin, content, python = tmp_path / "origin", tmp_path / "content", tmp_path / "venv/bin/python"
-    for name in (
-        "helpers/__init__.py",
-        "helpers/settings.py",
-        "course/__init__.py",
-        "course/colab.py",
-        "pyproject.toml",
-    ):
+    shipped = "helpers/__init__.py helpers/settings.py course/__init__.py course/colab.py pyproject.toml"
+    for name in shipped.split():
         (origin / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, origin / name)
     (origin / "notebooks").mkdir()
     (origin / "notebooks/README").write_text("kept")
     (tmp_path / "gitconfig").write_text(f'[url "file://{origin}"]\n\tinsteadOf = {REPOSITORY}.git\n')
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "PYTHONPATH": str(tmp_path / "stub"),
-    }
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / "stub")}
+    environment |= {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"), "GIT_CONFIG_NOSYSTEM": "1"}
     identity = ["-c", "user.name=Course", "-c", "user.email=course@example.org"]
     for words in (["init", "-q", "-b", "main"], ["add", "."], [*identity, "commit", "-q", "-m", "Course"]):
         subprocess.run(["git", *words], cwd=origin, env=environment, check=True)
@@ -325,15 +306,9 @@ def colab(tmp_path):
     content.mkdir()
 
     def run() -> list[str]:
-        cell = TransformerManager().transform_cell(SETUP_CELL)
-        return subprocess.run(
-            [python, "-c", STAND_IN, cell],
-            cwd=content,
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.splitlines()
+        command = [python, "-c", STAND_IN, TransformerManager().transform_cell(SETUP_CELL)]
+        done = subprocess.run(command, cwd=content, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
 
     return run
 
@@ -366,8 +341,7 @@ def test_colab_gets_what_it_lacks_and_keeps_what_it_ships(colab, tmp_path):
 def test_an_empty_machine_gets_everything_but_the_notebook_server(colab, tmp_path):
     colab()
     words = (tmp_path / "stub/pip/called").read_text().split()
-    wanted = {canonicalize_name(Requirement(word).name) for word in words[4:]}
-    assert wanted == set(requirements()) - {"jupyterlab"}
+    assert {canonicalize_name(Requirement(word).name) for word in words[4:]} == set(requirements()) - {"jupyterlab"}
 
 
 def test_elsewhere_the_set_up_cell_does_nothing(tmp_path, monkeypatch):

@@ -21,7 +21,6 @@ SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, 
 
 @pytest.fixture(scope="module", autouse=True)
 def elsewhere(tmp_path_factory):
-    """Keep every record and weight of these tests out of data/."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("data")
         patch.setattr(run_module, "runs_folder", lambda: folder / "runs")

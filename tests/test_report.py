@@ -13,9 +13,8 @@ from helpers import settings, show, style
 from helpers.record import Study, arm_interval, published, published_figures, published_for
 from helpers.training import Experiment
 
-needs_latex = pytest.mark.skipif(
-    not (shutil.which("latexmk") and shutil.which("pdflatex")), reason="latexmk and pdflatex are not installed"
-)
+LACKS_LATEX = not (shutil.which("latexmk") and shutil.which("pdflatex"))
+needs_latex = pytest.mark.skipif(LACKS_LATEX, reason="latexmk and pdflatex are not installed")
 FOUND = {"base-model": ("03_base_model", synthetic_runs())}
 PREAMBLE = (settings.ROOT / "report" / "report.tex").read_text().split(r"\begin{document}")[0]
 
@@ -74,8 +73,7 @@ def test_every_study_that_lacks_a_record_is_left_out_and_nothing_is_trained():
         def runs(self, jobs=1):
             raise AssertionError("this would train")
 
-    new = Unrecorded("new", Experiment(), arms={"alone": {}})
-    assert results.recorded({"09_new": [new]}) == {}
+    assert results.recorded({"09_new": [Unrecorded("new", Experiment(), arms={"alone": {}})]}) == {}
 
 
 @pytest.mark.parametrize(
@@ -215,11 +213,8 @@ def test_every_notebook_has_its_section():
 
 def test_all_whose_figures_are_quoted_are_cited():
     prose = "\n".join(path.read_text() for path in report.texts())
-    cited = {
-        key.strip()
-        for keys in re.findall(r"\\cite[tp]?\*?(?:\[[^\]]*\])*\{([^}]*)\}", prose)
-        for key in keys.split(",")
-    }
+    citations = re.findall(r"\\cite[tp]?\*?(?:\[[^\]]*\])*\{([^}]*)\}", prose)
+    cited = {key.strip() for keys in citations for key in keys.split(",")}
     assert {figure.report for figure in published_figures().values()} <= cited
 
 

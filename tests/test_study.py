@@ -13,22 +13,14 @@ SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, 
 
 
 def fake(experiment, device="cpu", accuracy=0.5):
-    return {
-        "format": 1,
-        "experiment": experiment.choices(),
-        "key": experiment.key,
-        "classes": list("0123456789"),
-        "metrics": {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy, "training_seconds": 2.0},
-        "confusion": {"train": np.eye(10, dtype=int).tolist()},
-        "structure_hash": "old",
-        "diverged": None,
-        "provenance": {"device": device, "device_name": "a machine"},
-    }
+    content = {"format": 1, "experiment": experiment.choices(), "key": experiment.key, "classes": list("0123456789")}
+    metrics = {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy, "training_seconds": 2.0}
+    content |= {"metrics": metrics, "confusion": {"train": np.eye(10, dtype=int).tolist()}, "diverged": None}
+    return content | {"structure_hash": "old", "provenance": {"device": device, "device_name": "a machine"}}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Send the record to a temporary folder, and let nothing be trained."""
     monkeypatch.setattr("helpers.record.run.runs_folder", lambda: tmp_path)
     monkeypatch.setattr(study_module, "record", lambda *a, **k: pytest.fail("something was trained"))
     return tmp_path
@@ -93,7 +85,6 @@ def asked(folder, monkeypatch):
 
 
 def scales(seeds=6):
-    """Return one question at three scales, the largest first."""
     arms, epochs = {"a": {}, "b": {"lr": 0.1}}, {"large": 9, "some": 4, "small": 2}
     return [Study(name, SMALL.but(epochs=n), arms=arms, seeds=seeds) for name, n in epochs.items()]
 

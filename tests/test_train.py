@@ -38,12 +38,10 @@ def data(monkeypatch):
 
 
 def train(experiment, **options):
-    """Return what fit makes of an experiment on the digits, on the processor."""
     return fit(experiment, load("digits"), device="cpu", progress=False, **options)
 
 
 def of_classes(*numbers):
-    """Return a split of so many images of each class."""
     labels = torch.arange(len(numbers)).repeat_interleave(torch.tensor(numbers))
     return Split(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8), labels, torch.arange(len(labels)))
 
@@ -120,8 +118,7 @@ def test_kl_divergence_is_cross_entropy_in_value_and_gradient():
     ],
 )
 def test_schedules_follow_their_formula(schedule, options, oracle):
-    experiment = SMALL.but(schedule=schedule, schedule_options=options, epochs=4)
-    history = train(experiment).history
+    history = train(SMALL.but(schedule=schedule, schedule_options=options, epochs=4)).history
     assert history["lr"] == pytest.approx([oracle(e) for e in range(4)])
 
 
@@ -165,7 +162,6 @@ KILLED = SMALL.but(model="r2", augmentation="crop:4", **CHOSEN)
 
 
 def train_with_checkpoints(path, result):
-    """Train in a child process; leave history, losses and weights in ``result``."""
     torch.set_num_threads(1)
     fitted = train(KILLED, checkpoint_path=path)
     history = {name: values for name, values in fitted.history.items() if name != "seconds"}
@@ -221,8 +217,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_structure_is_set_aside(tmp_p
     if other:
         path.write_bytes(other)
     before = path.read_bytes()
-    fitted = train(SMALL, checkpoint_path=path)
-    assert len(fitted.history["epoch"]) == 2
+    assert len(train(SMALL, checkpoint_path=path).history["epoch"]) == 2
     assert [p.read_bytes() for p in tmp_path.glob("*.aside-*")] == [before]
     message = capsys.readouterr().err
     assert "kept as" in message and ("another structure" in message) == (other is None)
@@ -367,8 +362,7 @@ def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from():
 
 
 @pytest.mark.parametrize(
-    ("model_options", "epochs", "pays"),
-    [({}, 2, False), ({}, 10_000, True), ({"pool": "max"}, 10_000, False)],
+    ("model_options", "epochs", "pays"), [({}, 2, False), ({}, 10_000, True), ({"pool": "max"}, 10_000, False)]
 )
 def test_on_a_cpu_long_runs_are_compiled_unless_a_layer_is_slowed_by_it(model_options, epochs, pays):
     experiment = SMALL.but(model="r2", model_options=model_options, epochs=epochs, train_size=128)

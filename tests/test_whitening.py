@@ -40,8 +40,7 @@ def test_outputs_on_training_patches_have_mean_zero_and_identity_covariance(outp
     assert variances.min() > 20 * LEAST_VARIANCE  # so that is the identity to within 5 %
     np.testing.assert_allclose(got[:, half:], -got[:, :half], atol=1e-5)
     # And the layer itself computes them, in its own order: (N, outputs, H, W).
-    maps = layer(images).permute(0, 2, 3, 1).reshape(-1, outputs)
-    np.testing.assert_allclose(maps.numpy(), got, atol=1e-3)
+    np.testing.assert_allclose(layer(images).permute(0, 2, 3, 1).reshape(-1, outputs).numpy(), got, atol=1e-3)
 
 
 def test_filters_do_not_depend_on_the_sign_of_an_eigenvector_nor_on_chance():
@@ -59,15 +58,13 @@ def test_more_filters_than_directions_or_an_odd_number_are_refused(outputs):
 
 
 def test_a_run_begins_with_filters_from_its_own_pictures_and_keeps_them():
-    experiment = Experiment(
-        dataset="digits", model="r2", model_options={"whitened": True}, train_size=256, batch_size=64, epochs=1
-    )
+    chosen = {"model_options": {"whitened": True}, "train_size": 256, "batch_size": 64, "epochs": 1}
+    experiment = Experiment(dataset="digits", model="r2", **chosen)
     data = load("digits")
     start = Trainer(experiment, data, torch.device("cpu"), False).model.conv1.weight.clone()
     expected = Whitening(3, 32, 3, padding=1)
     whiten(torch.nn.Sequential(expected), normalise(data.train.images, data.mean, data.std))
     assert (start - expected.weight).abs().max() > 0  # a quarter of the digits is another sample
-    fitted = fit(experiment, data, device="cpu", progress=False)
-    assert torch.equal(fitted.model.conv1.weight, start)
+    assert torch.equal(fit(experiment, data, device="cpu", progress=False).model.conv1.weight, start)
     assert structure_hash(build("r2", whitened=True)) != structure_hash(build("r2"))
     assert sum(p.numel() for p in build("r2", whitened=True).parameters()) == 1_211_018
