@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from course.bench import comparison
 from helpers import numpy_cnn as cnn
+from helpers.models import build, layer_table
 
 BATCH = 64
 SECONDS = 10  # for each number of threads, all sides together
@@ -98,18 +99,13 @@ def matrix_product(size: int = SIDE) -> Callable[[], None]:
     return lambda: np.matmul(a, a, out=out)
 
 
-def operations(network: cnn.Sequential) -> int:
-    """Return the floating point operations of one image's training step, convolutions and linear layers alone.
+def operations() -> int:
+    """Return the floating point operations of one image's training step in R3's network, biases aside.
 
-    Forward, weight gradient and input gradient cost the same, two operations for each weight and each output place
-    where it is used. The first layer has no input gradient.
+    Forward, weight gradient and input gradient cost the same; the first layer has no input gradient.
     """
-    total = 0
-    for layer, row in zip(network.layers, network.table(), strict=True):
-        places = int(np.prod(row["output"][:-1]))
-        weights = layer.parameters["weight"].size if layer.parameters else 0
-        total += 2 * places * weights * (3 if layer.needs_input_gradient else 2)
-    return total
+    costs = [row["multiply_adds"] for row in layer_table(build("r3"))]
+    return 2 * (3 * sum(costs) - costs[0])
 
 
 def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
@@ -130,13 +126,12 @@ def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
 def measure() -> list[dict[str, Any]]:
     """Return the rows of this benchmark, on one thread and on all."""
     rows = []
-    network = cnn.NETWORKS["r3"]()
-    gigaflop = BATCH * operations(network) / 1e9
+    gigaflop = BATCH * operations() / 1e9
     available = cnn.threads()
     for count in sorted({1, available}):
         torch.set_num_threads(count)
         with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
-            sides = [numpy_step(network, *batch()), torch_step(*batch()), matrix_product()]
+            sides = [numpy_step(cnn.NETWORKS["r3"](), *batch()), torch_step(*batch()), matrix_product()]
             ours, pytorch, product = fastest(sides, SECONDS)
         rows += [
             comparison("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", "cpu", threads=count),
@@ -149,8 +144,3 @@ def measure() -> list[dict[str, Any]]:
         (loops,) = fastest([loop_step()], 0)
     rows.append(comparison("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", "cpu", threads=available))
     return rows
-
-
-if __name__ == "__main__":
-    for line in measure():
-        print(line)

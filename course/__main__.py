@@ -18,11 +18,6 @@ def _positive(text: str) -> int:
     return value
 
 
-def _refuse(why: str) -> int:
-    print(why, file=sys.stderr)
-    return 1
-
-
 def _pytest(*words: str, **environment: str) -> int:
     """Return pytest's exit status; each of its processes has one thread, so that none waits for another."""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -61,7 +56,7 @@ def record(args: argparse.Namespace) -> int:
     studies = [study for several in studies_by_notebook().values() for study in several]
     names = sorted({study.name for study in studies})
     if args.study and args.study not in names:
-        return _refuse(f"no study {args.study!r}; the notebooks declare: {', '.join(names) or 'none'}")
+        sys.exit(f"no study {args.study!r}; the notebooks declare: {', '.join(names) or 'none'}")
     chosen = [study for study in studies if args.study in (None, study.name)]
     experiments = [e for s in chosen for _, e in s.experiments() if args.seeds is None or e.seed < args.seeds]
     device = recorder.record(most_telling_first(experiments), jobs=args.jobs, scheduler=args.scheduler)
@@ -99,7 +94,7 @@ def notebooks(args: argparse.Namespace) -> int:
 
     paths = [p for p in all_notebooks() if not args.names or p.name.startswith(tuple(args.names))]
     if not paths:
-        return _refuse(f"no notebook's name begins with {' or '.join(args.names)}")
+        sys.exit(f"no notebook's name begins with {' or '.join(args.names)}")
     execute(paths, jobs=args.jobs)
     return 0
 
@@ -111,15 +106,6 @@ def badges(_: argparse.Namespace) -> int:
     for path in all_notebooks():
         if set_badge(path):
             print(f"{path.name}: changed; re-execute it if its set-up cell did")
-    _refresh_readme()
-    return 0
-
-
-def numbers(_: argparse.Namespace) -> int:
-    """Write report/generated/numbers.tex and the README's table from the record."""
-    from course import report as paper
-
-    paper.write_numbers()
     _refresh_readme()
     return 0
 
@@ -168,7 +154,6 @@ def parser() -> argparse.ArgumentParser:
     add(status).add_argument("--json", action="store_true", help="as JSON")
     add(notebooks, jobs=2).add_argument("names", nargs="*", help="beginnings of names, such as 03")
     add(badges)
-    add(numbers)
     return main_parser
 
 

@@ -43,9 +43,6 @@ def run(name: str | None = None, folder: Path = FOLDER, results: Path = RESULTS)
 
     Each script has a fresh process, so the threads and caches of one cannot colour the next, and its results
     are kept as soon as it ends: new rows in place of old ones of the same name, device and threads.
-
-    Raises:
-        BenchmarkFailed: there is none of that name; the message lists those there are.
     """
     scripts = {path.stem: path for path in sorted(folder.glob("*.py"))}
     if name not in (None, *scripts):

@@ -17,27 +17,14 @@ NOT_FOR_COLAB = {"jupyterlab"}
 def missing() -> list[str]:
     """Return the requirements of the course of which no version is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [r for r in project["dependencies"] if _name(r) not in NOT_FOR_COLAB and not _installed(_name(r))]
-
-
-def _name(requirement: str) -> str:
-    return requirement.partition(">")[0].strip()
-
-
-def _installed(name: str) -> bool:
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
+    there = {d.name.lower().replace("_", "-") for d in metadata.distributions() if d.name} | NOT_FOR_COLAB
+    return [r for r in project["dependencies"] if r.partition(">")[0].strip() not in there]
 
 
 def prepare() -> None:
     """Go to the notebooks' folder, make ``helpers`` importable there, and install what is missing.
 
     Everything that is installed already is held at its version, so nothing that Colab ships is replaced.
-
-    Raises:
-        subprocess.CalledProcessError: pip failed; its own message stands above.
     """
     os.chdir(NOTEBOOKS)
     sys.path.insert(0, str(ROOT))

@@ -54,11 +54,7 @@ def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
 
 
 def read(path: Path) -> NotebookNode:
-    """Return the notebook in ``path``; a cell without an id gets one from its position, the same each time.
-
-    Raises:
-        NotebookFailed: the file is no notebook.
-    """
+    """Return the notebook in ``path``; a cell without an id gets one from its place. NotebookFailed if it is none."""
     try:
         content = json.loads(path.read_text())
         for position, cell in enumerate(content["cells"]):
@@ -84,10 +80,7 @@ def declared_studies(path: Path) -> list[Study]:
     """Return the studies that the notebook declares, in order, without training anything.
 
     Only cells tagged "imports" or "study" are executed, in a namespace of their own, so a study depends on
-    nothing else in the notebook.
-
-    Raises:
-        NotebookFailed: such a cell cannot be executed alone.
+    nothing else in the notebook. NotebookFailed names a cell that cannot be executed alone.
     """
     namespace: dict[str, Any] = {"__name__": path.stem}
     for position, cell in code_cells(read(path)):
@@ -165,11 +158,8 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
     """Return those of ``paths`` that changed when they were re-executed in place, ``jobs`` at a time.
 
     Executing again on the same machine gives the same bytes: no timings, no versions, and nothing from
-    stderr, which goes to this process's stderr instead.
-
-    Raises:
-        NotebookFailed: names every notebook and cell that failed; those files are untouched. Or this is a
-            rehearsal, whose outputs no notebook may keep.
+    stderr, which goes to this process's stderr instead. NotebookFailed names every notebook and cell that failed, whose
+    files are untouched, or says that this is a rehearsal, whose outputs no notebook may keep.
     """
     if smoke():
         raise NotebookFailed("COURSE_SMOKE=1 is set, and no notebook may keep what a rehearsal shows; unset it")
@@ -232,11 +222,7 @@ def badge(path: Path) -> str:
 
 
 def set_badge(path: Path) -> bool:
-    """Return whether the notebook's badge or set-up cell had to be changed to point where settings.py says.
-
-    Raises:
-        NotebookFailed: the notebook does not begin with a Markdown cell.
-    """
+    """Return whether the notebook's badge or set-up cell had to be changed to point where settings.py says."""
     notebook = read(path)
     if not notebook.cells or notebook.cells[0].cell_type != "markdown":
         raise NotebookFailed(f"{path.name} must begin with a Markdown cell that holds its title")
@@ -264,13 +250,8 @@ def overview(times: Mapping[str, str]) -> str:
         prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
         question = QUESTION.search(prose)
         asked = re.split(r"(?<=[.?!])\s", " ".join(question[1].split()))[0] if question else ""
-        printed = [
-            output.text
-            for _, cell in code_cells(notebook)
-            if "finding" in cell.metadata.get("tags", [])
-            for output in cell.outputs
-            if output.output_type == "stream"
-        ]
+        findings = [c for _, c in code_cells(notebook) if "finding" in c.metadata.get("tags", [])]
+        printed = [o.text for cell in findings for o in cell.outputs if o.output_type == "stream"]
         found = " ".join("".join(printed).split())
         cells = (f"[{path.stem}](notebooks/{path.name})", asked, found, times.get(path.stem, ""), badge(path))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -278,11 +259,7 @@ def overview(times: Mapping[str, str]) -> str:
 
 
 def fill(path: Path, name: str, text: str) -> bool:
-    """Return whether ``path`` changed by putting ``text`` between its comments name:begin and name:end.
-
-    Raises:
-        ValueError: the file has no such pair of comments.
-    """
+    """Return whether ``path`` changed by putting ``text`` between its comments name:begin and name:end."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     content = path.read_text()
     if content.count(begin) != 1 or content.count(end) != 1:

@@ -14,20 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.record import (
-    LEVEL,
-    Run,
-    Runs,
-    Study,
-    arm_mean_and_half,
-    critical_value,
-    interval,
-    kept_values,
-    largest_t,
-    published_figures,
-    scale_and_digits,
-    verdict,
-)  # fmt: skip
+from helpers.record import Run, Runs, Study, evidence
 from helpers.settings import runs_folder
 from helpers.show import escape, measured, number
 
@@ -65,7 +52,7 @@ def _machines(runs: Iterable[Run]) -> str:
 
 def numbers(found: Found) -> dict[str, str]:
     """Return the LaTeX text of every key: studies, totals, measurements and published figures."""
-    values: dict[str, str] = {"level": number(100 * LEVEL)}
+    values: dict[str, str] = {"level": number(100 * evidence.LEVEL)}
     for name, (_, runs) in found.items():
         values |= {f"{slug(name)}/{key}": text for key, text in _of_study(runs)}
     if runs := distinct(found):
@@ -75,7 +62,7 @@ def numbers(found: Found) -> dict[str, str]:
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
-    for key, figure in published_figures().items():
+    for key, figure in evidence.published_figures().items():
         values[f"published/{key}"] = number(figure.text)
         if ends := figure.interval():
             values[f"published/{key}/pictures"] = number(figure.pictures)
@@ -97,9 +84,9 @@ def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:
         if all(value == values.iloc[0] for value in values):
             yield slug(choice), _choice(values.iloc[0])
     for metric in [m for m in runs[0].metrics if all(m in run.metrics for run in runs)]:
-        digits = scale_and_digits(metric)[1]
+        digits = evidence.scale_and_digits(metric)[1]
         for arm, several in by_arm.items():
-            key, (mean, half) = f"{slug(arm)}/{slug(metric)}", arm_mean_and_half(several, metric)
+            key, (mean, half) = f"{slug(arm)}/{slug(metric)}", evidence.arm_mean_and_half(several, metric)
             if mean == mean:
                 yield f"{key}/n", number(len(several))
                 yield f"{key}/mean", number(mean, digits)
@@ -181,7 +168,7 @@ def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
     are those that the record shows, sampling error and all, which scatter more than the true ones can.
     """
     several = {name: found for name, found in runs.items() if len(found.arms) > 1}
-    spread = {name: kept_values(found, METRIC).var(ddof=1).tolist() for name, found in several.items()}
+    spread = {name: evidence.kept_values(found, METRIC).var(ddof=1).tolist() for name, found in several.items()}
     depends = {name: [f"{variance:.3e}" for variance in variances] for name, variances in spread.items()}
     return measured("00-error-rate", lambda: _counts(several) | _simulated(spread), of=depends)
 
@@ -190,13 +177,13 @@ def _counts(several: Mapping[str, Runs]) -> dict[str, float]:
     contrasts = separable = paired = 0
     correlations = []  # of two arms of one study, over the seeds: what pairing by seed could gain from
     for found in several.values():
-        first, values = found.arms[0], kept_values(found, METRIC)
-        differences = verdict(found, METRIC, first).differences
-        each = 1 - (1 - LEVEL) / len(differences)
+        first, values = found.arms[0], evidence.kept_values(found, METRIC)
+        differences = evidence.verdict(found, METRIC, first).differences
+        each = 1 - (1 - evidence.LEVEL) / len(differences)
         contrasts += len(differences)
         separable += sum(d.separable for d in differences)
         for d in differences:
-            _, low, high = interval((values[d.a] - values[d.b]).dropna(), each)
+            _, low, high = evidence.interval((values[d.a] - values[d.b]).dropna(), each)
             paired += low > 0 or high < 0
         table = values.corr().to_numpy()
         correlations.append(table[np.triu_indices(len(table), 1)])
@@ -218,5 +205,5 @@ def family_error(variances: Sequence[float], seeds: int, start: int = 0, familie
     arms = len(variances)
     runs, pairs = (seeds,) * arms, tuple((arm, 0) for arm in range(1, arms))
     scatter = np.broadcast_to(np.maximum(variances, 1e-12), (families, arms))
-    largest = largest_t(np.random.default_rng(start), scatter, runs, pairs)
-    return float((largest > critical_value(runs, pairs)).mean())
+    largest = evidence.largest_t(np.random.default_rng(start), scatter, runs, pairs)
+    return float((largest > evidence.critical_value(runs, pairs)).mean())

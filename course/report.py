@@ -137,10 +137,7 @@ def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
     """Return the PDF of ``folder``/report.tex; intermediate files go to ``build``.
 
     The date that TeX sees is the record's, and the PDF carries the hash of its sources, so the same sources give
-    the same bytes.
-
-    Raises:
-        ReportError: no LaTeX here, an error in the sources, or any warning of TeX.
+    the same bytes. ReportError: no LaTeX here, an error in the sources, or any warning of TeX.
     """
     if not (shutil.which("latexmk") and shutil.which("pdflatex")):
         raise ReportError("latexmk or pdflatex is missing; install the packages in apt.txt (make does, as root)")
@@ -171,11 +168,7 @@ def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
 
 
 def build() -> Path:
-    """Return the path of report.pdf, rebuilt from the record and the sources, and replaced only if it changed.
-
-    Raises:
-        ReportError: lists everything that :func:`check` or TeX found wrong.
-    """
+    """Return the path of report.pdf, rebuilt from record and sources; ReportError lists all that is wrong."""
     if generated_folder() != GENERATED:
         raise ReportError(f"COURSE_{'SMOKE' if smoke() else 'GENERATED'} is set: results go elsewhere; unset it")
     write_numbers()

@@ -42,11 +42,6 @@ def _rehearsal_folder() -> Path:
     return folder
 
 
-def stand_in(dataset: str) -> str:
-    """Return the data set to use for ``dataset``: in a rehearsal always the embedded digits."""
-    return "digits" if smoke() else dataset
-
-
 def runs_folder() -> Path:
     """Return the folder of recorded runs: ``data/runs``, or a temporary one in a rehearsal."""
     return _rehearsal_folder() / "runs" if smoke() else DATA / "runs"

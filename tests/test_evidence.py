@@ -78,7 +78,7 @@ def test_families_without_a_difference_are_called_different_in_five_of_a_hundred
 
 
 def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
-    monkeypatch.setattr("course.numbers.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
+    monkeypatch.setattr("helpers.record.evidence.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
     assert family_error(np.ones(7), 3) > 0.1
 
 
