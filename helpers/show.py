@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from helpers.data import DataMissing, Dataset
-from helpers.settings import GENERATED, atomic_write, generated_folder, runs_folder, write_if_changed
+from helpers.settings import GENERATED, atomic_write, generated_folder, runs_folder, smoke, write_if_changed
 from helpers.style import PNG_DPI, pdf, png, styled
 
 _NAME = re.compile(r"\d\d-[a-z0-9-]+")
@@ -43,7 +43,8 @@ def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, nee
         shown = _committed(name, needs)
     else:
         drawn = styled(draw)()
-        write_if_changed(folder / f"{name}.pdf", pdf(drawn))
+        if not smoke():  # a rehearsal goes into no report
+            write_if_changed(folder / f"{name}.pdf", pdf(drawn))
         shown = png(drawn)
         write_if_changed(folder / f"{name}.png", shown)
         pyplot.close(drawn)  # one made through pyplot would be shown a second time
