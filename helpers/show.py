@@ -91,7 +91,8 @@ def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
     folder = generated_folder() / "tables"
     write_if_changed(folder / f"{name}.tex", table_tex(name, content, caption))
     write_if_changed(folder / f"{name}.md", pipe_table(content))
-    display(Markdown(caption), content)
+    with pd.option_context("display.max_colwidth", None):  # a text that is cut off says nothing
+        display(Markdown(caption), content)
 
 
 def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | None = None) -> str:

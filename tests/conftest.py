@@ -36,3 +36,18 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Let every training die as soon as it has saved a checkpoint; call what this returns to let them live again."""
+    from helpers.training import loop
+
+    save = loop.save_checkpoint
+
+    def save_and_die(path, state):
+        save(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
+    return lambda: monkeypatch.setattr(loop, "save_checkpoint", save)

@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers.data import load
 from helpers.models import build
-from helpers.training import Experiment, fit, loop
+from helpers.training import Experiment, fit
 from helpers.training.parts import Muon, as_matrix
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=4, optimizer="Muon", lr=5e-3)
@@ -70,19 +70,13 @@ def test_it_learns_and_follows_a_schedule():
     assert fitted.history["lr"][0] == pytest.approx(5e-3 / 25)
 
 
-def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
-    path, data, save = tmp_path / "state.pt", load("digits"), loop.save_checkpoint
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, killed):
+    path, data = tmp_path / "state.pt", load("digits")
     whole = fit(SMALL, data, device="cpu", progress=False)
-
-    def stop(path, state):
-        save(path, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_checkpoint", stop)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
-    monkeypatch.undo()
+    killed()
     resumed = fit(SMALL, data, device="cpu", progress=False, checkpoint_path=path)
     assert resumed.losses == whole.losses
     for name, value in whole.model.state_dict().items():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scenes import scene
 
-from helpers.data import DataError, DataMissing, load, pacs, parse
+from helpers.data import DataError, DataMissing, load, names, parse
+from helpers.data import folder as pictures
 from helpers.data.images import read_picture
 from helpers.settings import DATA
 from helpers.training import Experiment
@@ -19,8 +20,8 @@ COPY = ("cartoon/dog/0.png", "cartoon/house/8.png")
 def small(tmp_path_factory):
     """Return a root with a small PACS: the red of the top left corner is the style, the green the content."""
     root = tmp_path_factory.mktemp("root")
-    for a, style in enumerate(pacs.STYLES):
-        for b, content in enumerate(pacs.CONTENTS):
+    for a, style in enumerate(names.STYLES):
+        for b, content in enumerate(names.CONTENTS):
             folder = root / "pacs" / style / content
             folder.mkdir(parents=True)
             for number in range(COUNTS[style][b]):
@@ -33,9 +34,9 @@ def small(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def counts(monkeypatch):
-    monkeypatch.setattr(pacs, "COUNTS", COUNTS)
+    monkeypatch.setattr(pictures, "PACS_COUNTS", COUNTS)
     yield
-    pacs._whole.cache_clear()
+    pictures._whole_pacs.cache_clear()
 
 
 def kinds(split):
@@ -52,7 +53,7 @@ def parts_of(name, root):
 def test_the_label_is_the_style_or_the_content(small):
     for question, which in (("style", 0), ("content", 1)):
         data, parts = parts_of(f"pacs:{question}", small)
-        assert data.classes == pacs.QUESTIONS[question] and data.source == "pacs"
+        assert data.classes == names.QUESTIONS[question] and data.source == "pacs"
         assert sum(map(len, parts)) == sum(map(sum, COUNTS.values()))
         for split in parts:
             # The copy that stands among the houses shows the corner of a dog.
@@ -69,12 +70,12 @@ def test_styles_and_contents_are_restricted(small):
     assert len(labels) == 9 + 9 + 12 + 10
 
 
-@pytest.mark.parametrize("held_out", (*pacs.CONTENTS, *pacs.STYLES))
+@pytest.mark.parametrize("held_out", (*names.CONTENTS, *names.STYLES))
 def test_a_content_or_a_style_is_held_out(small, held_out):
-    asked = "content" if held_out in pacs.STYLES else "style?styles=art_painting,cartoon,photo"
+    asked = "content" if held_out in names.STYLES else "style?styles=art_painting,cartoon,photo"
     data, parts = parts_of(f"pacs:{asked}{'&' if '?' in asked else '?'}held_out={held_out}", small)
-    which, names = (0, pacs.STYLES) if held_out in pacs.STYLES else (1, pacs.CONTENTS)
-    own = [kinds(split)[which] == names.index(held_out) for split in parts]
+    which, own_names = (0, names.STYLES) if held_out in names.STYLES else (1, names.CONTENTS)
+    own = [kinds(split)[which] == own_names.index(held_out) for split in parts]
     assert not own[0].any() and not own[1].any()
     if which == 0:
         assert own[2].all() and len(own[2]) == sum(COUNTS[held_out])
@@ -105,11 +106,11 @@ def test_an_archive_gives_the_same_as_the_folder(small, tmp_path):
 
 def test_what_is_missing_or_broken_is_named(small, tmp_path):
     data = load("pacs:style", root=tmp_path)
-    assert not data.available() and data.classes == pacs.STYLES
+    assert not data.available() and data.classes == names.STYLES
     with pytest.raises(DataMissing, match="pacs/<style>/<content>"):
         _ = data.train
     (tmp_path / "pacs").mkdir()
-    for style in pacs.STYLES[:3]:
+    for style in names.STYLES[:3]:
         (tmp_path / "pacs" / style).symlink_to(small / "pacs" / style)
     with pytest.raises(DataError, match="0 pictures of sketch/dog; PACS has 12"):
         _ = load("pacs:style", root=tmp_path).train
@@ -163,10 +164,10 @@ def test_nonsense_is_refused_with_the_choices(name, says):
             use(name)
 
 
-@pytest.mark.skipif(not pacs.find_copy(DATA), reason="PACS is not in data/")
+@pytest.mark.skipif(not pictures.find_pacs(DATA), reason="PACS is not in data/")
 def test_of_the_real_pacs_seven_pairs_are_surely_copies(monkeypatch):
     monkeypatch.undo()
-    arrays = pacs._whole(tuple(pacs.find_copy(DATA)), DATA)
+    arrays = pictures._whole_pacs(tuple(pictures.find_pacs(DATA)), DATA)
     sizes = np.bincount(arrays["groups"], minlength=9991)
     # Counted and looked at, one by one: data/README.md.
     assert len(arrays["labels"]) == 9991 and (sizes > 1).sum() <= 30 and sizes.max() <= 3

@@ -16,7 +16,7 @@ from torch import nn
 
 from helpers.data import Split, channel_statistics, load
 from helpers.models import build, structure_hash
-from helpers.training import Experiment, Trainer, criterion, loop, predict, training_split
+from helpers.training import Experiment, Trainer, criterion, predict, training_split
 from helpers.training.loop import fit
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, optimizer="SGD", lr=0.05)
@@ -279,25 +279,14 @@ def test_averaging_leaves_training_as_it_is(monkeypatch):
     assert len(averaged.history["averaged_validation_loss"]) == 2
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("patience", [None, 9])
-def test_an_averaging_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, patience):
+def test_an_averaging_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, killed, patience):
     experiment = SMALL.but(averaging=0.9, epochs=4, patience=patience, optimizer="Adam", lr=0.01)
-    whole = train(experiment)
-    path, save = tmp_path / "checkpoint.pt", loop.save_checkpoint
-
-    def save_and_die(path, state):
-        save(path, state)
-        raise Killed
-
-    monkeypatch.setattr(loop, "save_checkpoint", save_and_die)
+    whole, path = train(experiment), tmp_path / "checkpoint.pt"
     for _ in range(3):
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             train(experiment, checkpoint_path=path)
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    killed()
     resumed = train(experiment, checkpoint_path=path)
     assert resumed.losses == whole.losses and resumed.best_epoch == whole.best_epoch
     assert resumed.history.keys() == whole.history.keys()

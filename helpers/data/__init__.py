@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers.data import cifar10, folder, pacs
+from helpers.data import cifar10, folder
 from helpers.data.folder import list_pictures, scan
 from helpers.data.images import (
     DIGITS,
@@ -26,7 +26,7 @@ from helpers.data.images import (
     stratified_split,
     write_pictures,
 )
-from helpers.data.pacs import parse
+from helpers.data.names import parse
 from helpers.settings import DATA, smoke
 
 VALIDATION_SHARE = 0.1
@@ -107,8 +107,8 @@ def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
         read = partial(folder.load_arrays, path, root / "cache", chosen.options)
         return Dataset(str(chosen), lambda: list_pictures(path).classes, path.is_dir, read)
     if chosen.kind == "pacs":
-        read = partial(pacs.load_arrays, chosen, root)
-        return Dataset(str(chosen), lambda: chosen.asked[0], lambda: bool(pacs.find_copy(root)), read)
+        read = partial(folder.load_pacs, chosen, root)
+        return Dataset(str(chosen), lambda: chosen.asked[0], lambda: bool(folder.find_pacs(root)), read)
     return _bundled(chosen.kind, root, download)
 
 

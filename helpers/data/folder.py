@@ -1,4 +1,4 @@
-"""Any folder of pictures as a data set: train/<class>/** and test/<class>/**, or <class>/** to be split.
+"""Any folder of pictures as a data set, train/<class>/** and test/<class>/**, or <class>/** to be split; and PACS.
 
 Copies of a picture, with identical pixels, re-encoded or resized, stay on one side of a split.
 """
@@ -8,7 +8,9 @@ import os
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from itertools import product
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from helpers.data.images import (
+    SIZE,
     SPLIT_SEED,
     Arrays,
     DataError,
@@ -28,9 +31,11 @@ from helpers.data.images import (
     canonical_order,
     grouped_split,
     in_parts,
+    members,
     read_picture,
     share,
 )
+from helpers.data.names import CONTENTS, STYLES, DatasetName
 
 TEST_SHARE = 0.2
 _LAYOUTS = "Expected PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/*"
@@ -265,3 +270,71 @@ def duplicate_groups(thumbnails: np.ndarray, digests: np.ndarray) -> np.ndarray:
     graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(digests), len(digests)))
     _, component = connected_components(graph, directed=False)
     return np.unique(component, return_index=True)[1][component]
+
+
+# --- PACS (Li et al., "Deeper, Broader and Artier Domain Generalization", ICCV 2017): 9,991 pictures, each with a style
+# and a content, asked for one of the two. A copy may be a folder or archives of one. ---
+
+# Pictures of each style, content by content, as published.
+PACS_COUNTS = {
+    "art_painting": (379, 255, 285, 184, 201, 295, 449),
+    "cartoon": (389, 457, 346, 135, 324, 288, 405),
+    "photo": (189, 202, 182, 186, 199, 280, 432),
+    "sketch": (772, 740, 753, 608, 816, 80, 160),
+}
+
+PACS_WAYS_ON = """\
+Two ways on:
+  1. Put a copy into {root}: the folder pacs/<style>/<content>/*, or archives of it, pacs*.tar.gz (see data/README.md).
+  2. Use other data: dataset="folder:PATH" takes your own pictures, dataset="digits" needs nothing."""
+
+PACS_LARGEST = 1 << 22
+PACS_VERSION = 1  # as _VERSION, of PACS's cache
+
+
+def find_pacs(root: Path) -> list[Path]:
+    """Return the folder or the archives under ``root`` that are used; [] without any."""
+    return [root / "pacs"] if (root / "pacs").is_dir() else sorted(root.glob("pacs*.tar.gz"))
+
+
+def load_pacs(name: DatasetName, root: Path) -> Arrays:
+    """Return the pictures that ``name`` asks for, :func:`divided`; each part is in PACS's canonical order."""
+    if not (copy := find_pacs(root)):
+        raise DataMissing(f"PACS is not in {root}.\n{PACS_WAYS_ON.format(root=root)}")
+    arrays = _whole_pacs(tuple(copy), root)
+    classes, others = name.asked
+    style, content = divmod(arrays["labels"].astype(int), len(CONTENTS))
+    style, content = np.array(STYLES)[style], np.array(CONTENTS)[content]
+    asked, other = (style, content) if name.rest == "style" else (content, style)
+    chosen = np.isin(asked, classes) & np.isin(other, others)
+    position = {one: label for label, one in enumerate(classes)}
+    labels = np.array([position.get(one, -1) for one in asked])
+    test = np.flatnonzero(chosen & np.isin(other, name.options["held_out"])) if "held_out" in name.options else None
+    return divided(arrays | {"labels": labels}, np.flatnonzero(chosen), test, classes, name.options)
+
+
+@lru_cache(maxsize=1)
+def _whole_pacs(copy: tuple[Path, ...], root: Path) -> Arrays:
+    """Return all of PACS: images, labels (style * 7 + content), groups and source."""
+    files = [path for path in copy if path.is_file()]
+    stamp = " ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+    key = f"{PACS_VERSION} {SIZE} {stamp or copy[0]}"
+    return cached_arrays(root / "cache" / f"pacs-{SIZE}.npz", key, lambda: _decode_pacs(copy))
+
+
+def _decode_pacs(copy: tuple[Path, ...]) -> Arrays:
+    pictures, labels = [], []
+    for member in tqdm(members(copy, PACS_LARGEST), desc="decoding PACS", disable=None):
+        parts = PurePosixPath(member.path).parts[-3:]
+        # Hidden files and a README do no harm.
+        if len(parts) != 3 or parts[0] not in STYLES or parts[1] not in CONTENTS or parts[2].startswith("."):
+            continue
+        pictures.append(member.picture())
+        labels.append(STYLES.index(parts[0]) * len(CONTENTS) + CONTENTS.index(parts[1]))
+    source = ", ".join(path.name for path in copy)
+    for number, kind in enumerate(product(STYLES, CONTENTS)):
+        found, expected = labels.count(number), PACS_COUNTS[kind[0]][CONTENTS.index(kind[1])]
+        if found != expected:
+            what = f"{found} pictures of {'/'.join(kind)}; PACS has {expected}"
+            raise DataError(f"{source} has {what}. Complete the copy, or remove it.")
+    return arranged(pictures, labels)[1] | {"source": np.array(source)}

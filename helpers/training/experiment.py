@@ -36,9 +36,9 @@ class Experiment:
 
     Names are torch's own (``optimizer="SGD"``, ``schedule="StepLR"``, ``loss="CrossEntropyLoss"``; case and
     underscores do not matter), each with a dictionary of that class's options. ``augmentation`` is a spec such as
-    ``"crop:4 hflip:0.5"``. ``patience=n`` stops after n epochs without a better
-    validation accuracy and keeps the best weights; without it the last weights count. ``train_size`` trains on a
-    stratified part of the training split. Only a ``flagship`` run reads the test set, once, after training.
+    ``"crop:4 hflip:0.5"``. ``patience=n`` stops after n epochs without a better validation accuracy and keeps the best
+    weights; without it the last weights count. ``train_size`` trains on a stratified part of the training split. Only a
+    ``flagship`` run reads the test set, once, after training.
     ``averaging=d`` makes the weights' exponential moving average over the steps, with decay d, the result; training
     itself stays as it is. ``snapshots=True`` keeps the weights before training and after every epoch.
     ``mixup=a`` trains on mixtures of two pictures and of their labels, their shares drawn from Beta(a, a); 0 is off.
@@ -88,8 +88,8 @@ class Experiment:
         elif self.schedule_options:
             raise ValueError(f"schedule='constant' takes no options, got {dict(self.schedule_options)}")
         for name in ("batch_size", "epochs", "patience", "train_size"):
-            if name in ("batch_size", "epochs") or getattr(self, name) is not None:
-                _number(name, getattr(self, name), int, 1)
+            if (value := getattr(self, name)) is not None or name in ("batch_size", "epochs"):
+                _number(name, value, int, 1)
         _number("seed", self.seed, int, 0)
         _number("lr", self.lr, float, sys.float_info.min)
         object.__setattr__(self, "lr", float(self.lr))

@@ -1,39 +1,10 @@
-"""PACS as a question about style or about content, and the names of data sets, with options that ask it.
-
-Li et al., "Deeper, Broader and Artier Domain Generalization", ICCV 2017: 9,991 pictures, each with a style
-(art painting, cartoon, photo, sketch) and a content (dog, elephant, ...). A copy may be a folder or archives of one.
-"""
+"""The name of a data set, taken apart and checked: what it asks, and with which options."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import product
-from pathlib import Path, PurePosixPath
-
-import numpy as np
-from tqdm import tqdm
-
-from helpers.data.folder import arranged, divided
-from helpers.data.images import SIZE, Arrays, DataError, DataMissing, cached_arrays, members
 
 STYLES = ("art_painting", "cartoon", "photo", "sketch")
 CONTENTS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 QUESTIONS = {"style": STYLES, "content": CONTENTS}
-
-# Pictures of each style, content by content, as published.
-COUNTS = {
-    "art_painting": (379, 255, 285, 184, 201, 295, 449),
-    "cartoon": (389, 457, 346, 135, 324, 288, 405),
-    "photo": (189, 202, 182, 186, 199, 280, 432),
-    "sketch": (772, 740, 753, 608, 816, 80, 160),
-}
-
-WAYS_ON = """\
-Two ways on:
-  1. Put a copy into {root}: the folder pacs/<style>/<content>/*, or archives of it, pacs*.tar.gz (see data/README.md).
-  2. Use other data: dataset="folder:PATH" takes your own pictures, dataset="digits" needs nothing."""
-
-_LARGEST = 1 << 22
-_VERSION = 1  # part of the cache's key: raise it when the same copy gives other arrays than before
 
 _FOLDER_OPTIONS = {"balance": ("smallest",), "labels": ("random",)}
 # The options of a name, in their order, and what each may be.
@@ -119,51 +90,3 @@ def _check_question(name: DatasetName) -> None:
             raise ValueError(f"held_out={one!r} is not among the {len(others)} that can be: {', '.join(others)}")
         if len(others) == 1:
             raise ValueError(f"held_out={one!r} leaves nothing to train on; name more than {one}")
-
-
-def find_copy(root: Path) -> list[Path]:
-    """Return the folder or the archives under ``root`` that are used; [] without any."""
-    return [root / "pacs"] if (root / "pacs").is_dir() else sorted(root.glob("pacs*.tar.gz"))
-
-
-def load_arrays(name: DatasetName, root: Path) -> Arrays:
-    """Return the pictures that ``name`` asks for, :func:`divided`; each part is in PACS's canonical order."""
-    if not (copy := find_copy(root)):
-        raise DataMissing(f"PACS is not in {root}.\n{WAYS_ON.format(root=root)}")
-    arrays = _whole(tuple(copy), root)
-    classes, others = name.asked
-    style, content = divmod(arrays["labels"].astype(int), len(CONTENTS))
-    style, content = np.array(STYLES)[style], np.array(CONTENTS)[content]
-    asked, other = (style, content) if name.rest == "style" else (content, style)
-    chosen = np.isin(asked, classes) & np.isin(other, others)
-    position = {one: label for label, one in enumerate(classes)}
-    labels = np.array([position.get(one, -1) for one in asked])
-    test = np.flatnonzero(chosen & np.isin(other, name.options["held_out"])) if "held_out" in name.options else None
-    return divided(arrays | {"labels": labels}, np.flatnonzero(chosen), test, classes, name.options)
-
-
-@lru_cache(maxsize=1)
-def _whole(copy: tuple[Path, ...], root: Path) -> Arrays:
-    """Return all of PACS: images, labels (style * 7 + content), groups and source."""
-    files = [path for path in copy if path.is_file()]
-    stamp = " ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
-    key = f"{_VERSION} {SIZE} {stamp or copy[0]}"
-    return cached_arrays(root / "cache" / f"pacs-{SIZE}.npz", key, lambda: _decode(copy))
-
-
-def _decode(copy: tuple[Path, ...]) -> Arrays:
-    pictures, labels = [], []
-    for member in tqdm(members(copy, _LARGEST), desc="decoding PACS", disable=None):
-        parts = PurePosixPath(member.path).parts[-3:]
-        # Hidden files and a README do no harm.
-        if len(parts) != 3 or parts[0] not in STYLES or parts[1] not in CONTENTS or parts[2].startswith("."):
-            continue
-        pictures.append(member.picture())
-        labels.append(STYLES.index(parts[0]) * len(CONTENTS) + CONTENTS.index(parts[1]))
-    source = ", ".join(path.name for path in copy)
-    for number, kind in enumerate(product(STYLES, CONTENTS)):
-        found, expected = labels.count(number), COUNTS[kind[0]][CONTENTS.index(kind[1])]
-        if found != expected:
-            what = f"{found} pictures of {'/'.join(kind)}; PACS has {expected}"
-            raise DataError(f"{source} has {what}. Complete the copy, or remove it.")
-    return arranged(pictures, labels)[1] | {"source": np.array(source)}
