@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.record import Run, Runs, Study, evidence
+from helpers.record import Run, Runs, Study, arm_mean_and_half, evidence, published_figures, scale_and_digits
 from helpers.settings import runs_folder
 from helpers.show import escape, measured, number
 
@@ -62,7 +62,7 @@ def numbers(found: Found) -> dict[str, str]:
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
-    for key, figure in evidence.published_figures().items():
+    for key, figure in published_figures().items():
         values[f"published/{key}"] = number(figure.text)
         if ends := figure.interval():
             values[f"published/{key}/pictures"] = number(figure.pictures)
@@ -84,9 +84,9 @@ def _of_study(runs: Runs) -> Iterator[tuple[str, str]]:
         if all(value == values.iloc[0] for value in values):
             yield slug(choice), _choice(values.iloc[0])
     for metric in [m for m in runs[0].metrics if all(m in run.metrics for run in runs)]:
-        digits = evidence.scale_and_digits(metric)[1]
+        digits = scale_and_digits(metric)[1]
         for arm, several in by_arm.items():
-            key, (mean, half) = f"{slug(arm)}/{slug(metric)}", evidence.arm_mean_and_half(several, metric)
+            key, (mean, half) = f"{slug(arm)}/{slug(metric)}", arm_mean_and_half(several, metric)
             if mean == mean:
                 yield f"{key}/n", number(len(several))
                 yield f"{key}/mean", number(mean, digits)

@@ -42,11 +42,12 @@ def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, nee
     if needs is not None and not needs.available():
         shown = _committed(name, needs)
     else:
-        drawn = styled(draw)()
-        if not smoke():  # a rehearsal goes into no report
-            write_if_changed(folder / f"{name}.pdf", pdf(drawn))
+        drawn, paged = styled(draw)(), folder / f"{name}.pdf"
         shown = png(drawn)
-        write_if_changed(folder / f"{name}.png", shown)
+        new = write_if_changed(folder / f"{name}.png", shown)
+        # A PDF, whose fonts are embedded, takes longer than all else; a rehearsal goes into no report.
+        if (new or not paged.is_file()) and not smoke():
+            write_if_changed(paged, pdf(drawn))
         pyplot.close(drawn)  # one made through pyplot would be shown a second time
     write_if_changed(folder / f"{name}.tex", _figure_tex(name, caption, alt))
     width = round(int.from_bytes(shown[16:20], "big") * SHOWN_PER_INCH / PNG_DPI)  # a PNG's width stands there

@@ -10,7 +10,8 @@ from synthetic import synthetic_runs
 
 from course.numbers import error_rates, family_error
 from helpers.record import Runs, arm_interval, compare_values, compare_within, evidence, interval, verdict
-from helpers.record.evidence import critical_value, metric_label, moderate, moderated, scale_and_digits
+from helpers.record.evidence import critical_value, moderate, moderated
+from helpers.record.printed import metric_label, scale_and_digits
 
 # So many prior degrees of freedom that all arms have one variance, and so many runs that it is known.
 ALIKE, KNOWN = 1e7, 20_000

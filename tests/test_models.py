@@ -10,7 +10,8 @@ from taught import taught
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.models import MODELS, build, latents, layer_table, structure_hash, summary
+from helpers.latent import latents
+from helpers.models import MODELS, build, layer_table, structure_hash, summary
 from helpers.models.networks import Residual, chain
 
 

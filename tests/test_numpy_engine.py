@@ -12,7 +12,7 @@ from helpers.data import load
 from helpers.models import build
 from helpers.numpy_cnn.training import predict
 from helpers.training import Experiment, normalise
-from helpers.training.loop import load_weights, pictures
+from helpers.training.kept import load_weights, pictures
 
 choose = partial(Experiment, engine="numpy", model="r3", optimizer="SGD", lr=0.01)
 

@@ -40,17 +40,6 @@ def sweep(models=("r2",)) -> Runs:
     return Runs(runs.study, swept)
 
 
-def nine_arms() -> Runs:
-    """Return nine arms, several of them at almost one place."""
-    several = []
-    for i in range(9):
-        for run in synthetic_runs("R2"):
-            metrics = {"validation_accuracy": 0.75 + 0.001 * i + 0.002 * run.seed, "parameters": 80_000 * (1 + i // 4)}
-            changed = changed_run(run, f"network number {i}", metrics)
-            several.append(Run({**changed.content, "structure": [{"multiply_adds": 10**6 + i}] * 2}, changed.arm))
-    return Runs("nine", several)
-
-
 def found() -> Verdict:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal([0.6, 0.61, 0.9, 0.5], 0.01, (3, 4)), columns=["base", "same", "better", "worse"])
@@ -79,7 +68,6 @@ FIGURES = {
     "metric": lambda: figures.plot_metric(synthetic_runs(), "test_accuracy", PUBLISHED),
     "forest": lambda: figures.plot_forest(found()),
     "sweep": lambda: figures.plot_sweep(sweep(), "lr"),
-    "trade-off": lambda: figures.plot_tradeoff(nine_arms()),
     "gap": lambda: figures.plot_gap(synthetic_runs()),
     "reliability": lambda: figures.plot_reliability(synthetic_runs()),
     "progress": lambda: figures.plot_progress(synthetic_runs()),
@@ -240,14 +228,6 @@ def test_lines_are_named_at_their_ends_without_overlap_and_told_apart():
     assert len({text.get_color() for text in texts}) == 3 and overlapping(figure, texts) == 0
     with pytest.raises(ValueError, match="both stand at 0.0001"):
         figures.plot_sweep(sweep(("r2", "r4")), "lr")
-
-
-def test_names_of_nine_networks_do_not_overlap_though_their_points_do():
-    figure = figures.plot_tradeoff(nine_arms())
-    for ax in figure.axes:
-        texts = [text for text in ax.texts if text.get_text()]
-        assert len(texts) == 9 and overlapping(figure, texts) == 0 and ax.get_xscale() == "log"
-    assert figure.axes[1].containers[3].lines[0].get_xdata()[0] == 2 * (10**6 + 3)
 
 
 def test_the_gap_is_the_mean_difference_of_paired_seeds_in_points():

@@ -120,6 +120,12 @@ def test_what_runs_the_course_stands_above_it():
     assert set(notebooks.values()) == {1}, "beyond its set-up cell, no notebook imports from course"
 
 
+def test_the_afternoon_path_takes_an_afternoon():
+    told = (ROOT / "CONTRIBUTING.md").read_text().partition("An afternoon's path")[2].partition("\n\n")[0]
+    files = [ROOT / "helpers" / name.removeprefix("helpers/") for name in re.findall(r"`([\w/]+\.py)`", told)]
+    assert len(files) == 10 and sum(len(path.read_text().splitlines()) for path in files) <= 2000
+
+
 def test_wrong_imports_are_noticed(tmp_path):
     package = tmp_path / "pack"
     (package / "sub").mkdir(parents=True)

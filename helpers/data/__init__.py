@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from helpers.data import cifar10, folder
@@ -18,34 +17,23 @@ from helpers.data.images import (
     Arrays,
     DataError,
     DataMissing,
+    Split,
+    channel_statistics,
     class_weights,
     digits_arrays,
     grouped_split,
+    part_of,
     sha256_array,
     share,
+    split_hash,
     stratified_split,
+    subset,
     write_pictures,
 )
 from helpers.data.names import parse
 from helpers.settings import DATA, smoke
 
 VALIDATION_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images, uint8 (N, 3, H, W), labels, int64 (N,), and their positions in the canonical order, (N,)."""
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "Split":
-        """Return this split on ``device``; tensors that are there already are shared."""
-        return Split(self.images.to(device), self.labels.to(device), self.index.to(device))
 
 
 @dataclass(eq=False)
@@ -82,9 +70,9 @@ class Dataset:
         train, validation = grouped_split(labels, groups, share(len(labels), VALIDATION_SHARE, len(self.classes)))
         hashes = {name: sha256_array(arrays[name]) for name in cifar10.SHA256}
         return SimpleNamespace(
-            train=_split(arrays, "train", train),
-            validation=_split(arrays, "train", validation),
-            test=_split(arrays, "test", np.arange(len(arrays["test_labels"]))),
+            train=part_of(arrays, "train", train),
+            validation=part_of(arrays, "train", validation),
+            test=part_of(arrays, "test", np.arange(len(arrays["test_labels"]))),
             hashes=hashes | {"split": split_hash(train, validation)},
             source=str(arrays["source"]),
         )
@@ -118,36 +106,3 @@ def _bundled(name: str, root: Path, download: bool) -> Dataset:
         return Dataset(name, lambda: DIGITS, lambda: True, digits_arrays)
     read = partial(cifar10.load_arrays, root, download=download)
     return Dataset(name, lambda: cifar10.CLASSES, partial(cifar10.is_available, root), read)
-
-
-def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:
-    """Return ``size`` images of ``split``, stratified; the same ones for the same size and seed."""
-    if not 0 < size <= len(split):
-        raise ValueError(f"size {size} is not between 1 and the {len(split):,} images of the split.")
-    if size == len(split):
-        return split
-    chosen, _ = stratified_split(split.labels.cpu().numpy(), len(split) - size, seed)
-    keep = torch.from_numpy(chosen).to(split.labels.device)
-    return Split(split.images[keep], split.labels[keep], split.index[keep])
-
-
-def split_hash(train: np.ndarray, validation: np.ndarray) -> str:
-    """Return the SHA-256 of the training indices, -1, and the validation indices, as little-endian int64."""
-    return sha256_array(np.concatenate([train, [-1], validation]).astype("<i8"))
-
-
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel of uint8 (N, 3, H, W), float32 (3,) each, scale 0 to 1."""
-    # Counted per grey value: exact in any order, and without a copy as floats.
-    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
-    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
-    weights = counts.double() / counts.sum(1, keepdim=True)  # (3, 256)
-    mean = weights @ values
-    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
-    return mean.float(), variance.sqrt().float()
-
-
-def _split(arrays: Arrays, part: str, index: np.ndarray) -> Split:
-    images = np.ascontiguousarray(arrays[f"{part}_images"][index].transpose(0, 3, 1, 2))  # (N, 3, H, W)
-    labels = arrays[f"{part}_labels"][index].astype(np.int64)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index))

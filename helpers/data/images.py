@@ -7,19 +7,22 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
 
-from helpers.settings import atomic_write
+from helpers.settings import atomic_write, smoke
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
@@ -256,20 +259,73 @@ def class_weights(labels: np.ndarray) -> list[float]:
     return compute_class_weight("balanced", classes=np.unique(labels), y=labels).tolist()
 
 
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, 3, H, W), labels, int64 (N,), and their positions in the canonical order, (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Return this split on ``device``; tensors that are there already are shared."""
+        return Split(self.images.to(device), self.labels.to(device), self.index.to(device))
+
+
+def part_of(arrays: Arrays, part: str, index: np.ndarray) -> Split:
+    """Return the images ``index`` of a part, "train" or "test", as tensors, channels first."""
+    images = np.ascontiguousarray(arrays[f"{part}_images"][index].transpose(0, 3, 1, 2))  # (N, 3, H, W)
+    labels = arrays[f"{part}_labels"][index].astype(np.int64)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index))
+
+
+def subset(split: Split, size: int, seed: int = SPLIT_SEED) -> Split:
+    """Return ``size`` images of ``split``, stratified; the same ones for the same size and seed."""
+    if not 0 < size <= len(split):
+        raise ValueError(f"size {size} is not between 1 and the {len(split):,} images of the split.")
+    if size == len(split):
+        return split
+    chosen, _ = stratified_split(split.labels.cpu().numpy(), len(split) - size, seed)
+    keep = torch.from_numpy(chosen).to(split.labels.device)
+    return Split(split.images[keep], split.labels[keep], split.index[keep])
+
+
+def split_hash(train: np.ndarray, validation: np.ndarray) -> str:
+    """Return the SHA-256 of the training indices, -1, and the validation indices, as little-endian int64."""
+    return sha256_array(np.concatenate([train, [-1], validation]).astype("<i8"))
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of uint8 (N, 3, H, W), float32 (3,) each, scale 0 to 1."""
+    # Counted per grey value: exact in any order, and without a copy as floats.
+    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    weights = counts.double() / counts.sum(1, keepdim=True)  # (3, 256)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().float()
+
+
 DIGITS = tuple("0123456789")
 
 
 def digits_arrays() -> Arrays:
     """Return scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network.
 
-    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; 297 are for testing.
+    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; a sixth is for testing. A
+    rehearsal has a third of the 1,797, since to judge a network takes it longer than to train it.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
-    digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
-    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (1797, 32, 32)
-    images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target)
-    return in_parts(images, labels, *stratified_split(labels, 297)) | {"source": np.array("scikit-learn's load_digits")}
+    pictures, labels = load_digits(return_X_y=True)
+    some = slice(600 if smoke() else None)
+    grey = np.round(pictures[some].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)
+    images, labels = stacked(large[..., None].repeat(3, axis=3), labels[some])
+    parts = stratified_split(labels, len(labels) * 297 // 1797)
+    return in_parts(images, labels, *parts) | {"source": np.array("scikit-learn's load_digits")}
 
 
 def write_pictures(folder: Path, per_class: int | None = None) -> Path:

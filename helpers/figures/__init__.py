@@ -12,8 +12,7 @@ from helpers.figures.compare import (
     plot_metric,
     plot_reliability,
     plot_sweep,
-    plot_tradeoff,
     scales_table,
 )
-from helpers.figures.curves import first_reached, plot_curves, plot_progress, reached_table, steps_per_epoch
+from helpers.figures.curves import first_reached, log_axis, plot_curves, plot_progress, reached_table, steps_per_epoch
 from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery

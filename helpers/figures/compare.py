@@ -3,17 +3,13 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
-from helpers.figures.curves import label_ends, log_axis
+from helpers.figures.curves import label_ends
 from helpers.record import (
     MISSING,
     Run,
@@ -184,70 +180,6 @@ def plot_sweep(runs: Runs, choice: str, *, lines: Callable[[Experiment], str] | 
         ax.plot([], [], "x", color=GREY, ms=4.5, mew=1.2, label="runs that collapsed")
     _legend(figure, 4)
     return figure
-
-
-@styled
-def plot_tradeoff(runs: Runs, metric: str = "validation_accuracy") -> Figure:
-    """Return a final figure against parameters and multiply-adds per image: a point and its interval per arm."""
-    by_arm, styles = runs.by_arm(), arm_styles(runs.arms)
-    points = {arm: arm_mean_and_half(several, metric) for arm, several in by_arm.items()}
-    points = {arm: point for arm, point in points.items() if isfinite(point[0])}
-    first = [by_arm[arm][0] for arm in points]
-    costs = {
-        "Parameters": [run.metrics["parameters"] for run in first],
-        "Multiply-adds per image": [sum(row["multiply_adds"] for row in run.structure) for run in first],
-    }
-    figure = new_figure(3.0)
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, (name, cost) in zip(axes, costs.items(), strict=True):
-        for x, (arm, (mean, half)) in zip(cost, points.items(), strict=True):
-            colour = styles[arm][0]
-            ax.errorbar(x, mean, half, fmt="o", color=colour, ms=4, elinewidth=2.5, ecolor=(colour, 0.4))
-        ax.margins(x=0.15, y=0.12)
-        log_axis(ax)
-        ax.set_xlabel(name)
-    axes[0].set_ylabel(metric_label(metric))
-    figure.draw_without_rendering()  # labels need the places of the points in print: lay out once, and keep that
-    figure.set_layout_engine("none")
-    for ax, cost in zip(axes, costs.values(), strict=True):
-        _label_points(ax, {arm: (x, *points[arm]) for arm, x in zip(points, cost, strict=True)}, styles)
-    return figure
-
-
-def _label_points(ax: Axes, points: Mapping[str, tuple], styles: Mapping[str, tuple[str, str]]) -> None:
-    """Write each arm's name as near to its point (x, mean, half) as it fits within the axes and over nothing else."""
-    dot, taken, frame = 3 * ax.figure.dpi / 72, [], ax.get_window_extent()  # half a dot is 3 points, here in pixels
-    for x, mean, half in points.values():
-        reach = half if isfinite(half) else 0.0
-        (left, low), (_, high) = ax.transData.transform([(x, mean - reach), (x, mean + reach)])
-        middle = (low + high) / 2
-        taken.append(Bbox([[left - dot, min(low, middle - dot)], [left + dot, max(high, middle + dot)]]))
-    offsets = [(side * dx, dy) for dx in (6, 14, 26) for side in (1, -1) for dy in range(-171, 172, 9)]
-    offsets += [(0, dy) for dy in range(-171, 172, 9)]
-    offsets.sort(key=lambda offset: (np.hypot(*offset), -offset[0], -offset[1]))
-    for arm, (x, mean, _) in points.items():
-        colour = styles[arm][0]
-        text = ax.annotate(arm, (x, mean), (0, 0), textcoords="offset points", va="center", fontsize=7.5, color=colour)
-        best = np.inf
-        for offset in offsets:
-            box = _put(text, offset).padded(dot / 6)
-            beyond = frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1
-            covered = sum(np.prod(both.size) for other in taken if (both := Bbox.intersection(box, other)))
-            if (cost := 10 * covered + sum(max(0, side) for side in beyond)) < best:
-                best, chosen = cost, offset
-            if best == 0:
-                break
-        taken.append(_put(text, chosen))
-        if np.hypot(*chosen) > 12:
-            line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
-            ax.annotate("", (x, mean), chosen, textcoords="offset points", arrowprops=line)
-
-
-def _put(text: Annotation, offset: tuple[float, float]) -> Bbox:
-    """Move a name to ``offset`` (points) from its point, and return the pixels that it then covers."""
-    text.xyann = offset
-    text.set_ha("left" if offset[0] > 0 else "right" if offset[0] < 0 else "center")
-    return text.get_window_extent()
 
 
 @styled

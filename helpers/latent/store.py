@@ -3,9 +3,11 @@
 Each axis is cut into 65,536 steps, so a coordinate is off by no more than 1/131,070 of the width: by 0.0015 of 200.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from torch import Tensor, nn
 
 from helpers.data import Split, load, sha256_array, subset
 from helpers.latent.tsne import Picture, align, embed, intermixing, kl_divergence, principal, quality
-from helpers.models import latents
 from helpers.record import Run, load_snapshot, pack, unpack
 from helpers.settings import atomic_write, embeddings_folder, smoke
 from helpers.training import EVALUATION_BATCH, normalise, pick_device, predict, training_split
@@ -60,6 +61,30 @@ def load_coordinates(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 def _digest(steps: np.ndarray, note: Mapping[str, Any]) -> str:
     text = np.frombuffer(json.dumps(note, sort_keys=True).encode(), np.uint8)
     return sha256_array(np.concatenate([np.ascontiguousarray(steps, "<u2").view(np.uint8).ravel(), text]))
+
+
+def latents(model: nn.Module, images: Tensor, layers: str | Sequence[str]) -> dict[str, Tensor]:
+    """Return the named layers' outputs, {name: tensor (N, …)}, in evaluation mode and without gradients.
+
+    ``images`` are what the net is trained on: normalised floats (N, 3, H, W), all in one batch. Names are dotted
+    ("flatten", "block1.conv2"). ValueError lists the layers if one of them is unknown.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    copied = copy.deepcopy(model).eval()  # so that hooks and mode go with it
+    modules = dict(copied.named_modules())
+    if unknown := [name for name in names if not name or name not in modules]:
+        choices = ", ".join(name for name in modules if name)
+        raise ValueError(f"the net has no layer {', '.join(map(repr, unknown))}; its layers are: {choices}")
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        kept[name] = output.clone()  # a copy, as an activation in place may follow
+
+    for name in names:
+        modules[name].register_forward_hook(partial(keep, name))
+    with torch.no_grad():
+        copied(images)
+    return {name: kept[name] for name in names}
 
 
 def split_latents(

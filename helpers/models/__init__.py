@@ -72,30 +72,6 @@ SETTINGS = (
 )
 
 
-def latents(model: nn.Module, images: torch.Tensor, layers: str | Sequence[str]) -> dict[str, torch.Tensor]:
-    """Return the named layers' outputs, {name: tensor (N, …)}, in evaluation mode and without gradients.
-
-    ``images`` are what the net is trained on: normalised floats (N, 3, H, W), all in one batch. Names are dotted
-    ("flatten", "block1.conv2"). ValueError lists the layers if one of them is unknown.
-    """
-    names = [layers] if isinstance(layers, str) else list(layers)
-    copied = copy.deepcopy(model).eval()  # so that hooks and mode go with it
-    modules = dict(copied.named_modules())
-    if unknown := [name for name in names if not name or name not in modules]:
-        choices = ", ".join(name for name in modules if name)
-        raise ValueError(f"the net has no layer {', '.join(map(repr, unknown))}; its layers are: {choices}")
-    kept: dict[str, torch.Tensor] = {}
-
-    def keep(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        kept[name] = output.clone()  # a copy, as an activation in place may follow
-
-    for name in names:
-        modules[name].register_forward_hook(partial(keep, name))
-    with torch.no_grad():
-        copied(images)
-    return {name: kept[name] for name in names}
-
-
 def layer_table(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[dict]:
     """Return one row a layer, in order of execution: layer, type, output_shape, parameters, multiply_adds.
 

@@ -2,18 +2,21 @@
 
 from helpers.record.evidence import (
     LEVEL,
-    MISSING,
     Difference,
     Verdict,
     arm_interval,
-    arm_mean_and_half,
-    arm_plus_minus,
     compare_values,
     compare_within,
     interval,
+    percent,
+    verdict,
+)
+from helpers.record.printed import (
+    MISSING,
+    arm_mean_and_half,
+    arm_plus_minus,
     mean_and_half,
     metric_label,
-    percent,
     plus_minus,
     published,
     published_figures,
@@ -21,7 +24,6 @@ from helpers.record.evidence import (
     scale_and_digits,
     seeds_text,
     span,
-    verdict,
 )
 from helpers.record.recorder import default_jobs, device_kind, record, train_run, write_run
 from helpers.record.run import (

@@ -4,20 +4,24 @@ A kept network is ``data/networks/NAME.safetensors``: its weights in half precis
 experiment that trained it. ``Experiment(initial="NAME")`` starts from it.
 """
 
+import io
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from helpers.data import DataError, DataMissing, Dataset
+from helpers import numpy_cnn as cnn
+from helpers.data import DataError, DataMissing, Dataset, Split
 from helpers.models import build
 from helpers.settings import DATA, atomic_write, networks_folder, sha256_file, smoke
 from helpers.training.experiment import Experiment
@@ -137,3 +141,60 @@ def _googlenet_file() -> Path:
     if not (found := sha256_file(path)).startswith(wanted):
         raise DataError(f"{path} is not torchvision's file (SHA-256 {found[:8]}, not {wanted}): remove it, and {ways}")
     return path
+
+
+# --- A run that may be cut off: its state after each epoch, and the weights that NumPy found. ---
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, text, lists, dictionaries) to ``path``, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[str, Any] | None:
+    """Return the state saved at ``path``, on ``device``, or None where there is none that can be used.
+
+    A file that cannot be read, or of a model of another structure, is set aside under a new name, as stderr says.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state["structure"] == structure:
+            return state
+        reason = "it was saved by a model of another structure"
+    except Exception as error:  # torch.load raises a dozen kinds for a damaged file
+        reason = f"it cannot be read ({type(error).__name__})"
+    aside = path.with_suffix(f".aside-{path.stat().st_mtime_ns}.pt")
+    path.rename(aside)
+    print(f"checkpoint {path.name}: {reason}; kept as {aside.name}, training starts anew", file=sys.stderr)
+    return None
+
+
+def pictures(split: Split) -> cnn.Pictures:
+    """Return a split as arrays, the images channels last: uint8 (N, 3, H, W) -> (N, H, W, 3)."""
+    return cnn.Pictures(np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1)), split.labels.numpy())
+
+
+@torch.no_grad()
+def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
+    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers."""
+    # PyTorch keeps outputs first, and flattens images channel by channel.
+    shape, images = (32, 32, 3), None  # what a layer gets, and what the last Flatten got
+    for layer, module in zip(network.layers, model, strict=True):
+        images = shape if isinstance(layer, cnn.Flatten) else images
+        shape = layer.output_shape(shape)
+        if layer.parameters:
+            weight = torch.from_numpy(layer.parameters["weight"])
+            if isinstance(layer, cnn.Linear):  # (H·W·C, out) -> (out, C·H·W), and later (in, out) -> (out, in)
+                weight = weight.reshape(*images, -1).permute(3, 2, 0, 1).flatten(1)
+                images = (1, 1, *shape)
+            elif weight.ndim == 4:
+                weight = weight.permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
+            module.weight.copy_(weight)
+            module.bias.copy_(torch.from_numpy(layer.parameters["bias"]))
+        if layer.state:
+            module.running_mean.copy_(torch.from_numpy(layer.state["mean"]))
+            module.running_var.copy_(torch.from_numpy(layer.state["variance"]))

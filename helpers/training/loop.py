@@ -5,7 +5,6 @@ was killed takes exactly the steps of one that never stopped, and runs with the 
 same order whatever else differs: their results can be compared in pairs.
 """
 
-import io
 import math
 import shutil
 import sys
@@ -24,10 +23,9 @@ from tqdm import tqdm
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split, subset
 from helpers.models import ENOUGH_PICTURES, build, layer_table, structure_hash, whiten
-from helpers.settings import atomic_write
 from helpers.training.augment import augmentation
 from helpers.training.experiment import Experiment
-from helpers.training.kept import start
+from helpers.training.kept import load_checkpoint, load_weights, pictures, save_checkpoint, start
 from helpers.training.parts import criterion, mixture, moving_average, normalise, optimizer, products, schedule
 
 EVALUATION_BATCH = 500
@@ -77,33 +75,6 @@ def predict(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Tensor
     ]
     model.train(was_training)
     return torch.cat(batches).cpu()
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, text, lists, dictionaries) to ``path``, whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    atomic_write(path, buffer.getvalue())
-
-
-def load_checkpoint(path: Path, device: torch.device, structure: str) -> dict[str, Any] | None:
-    """Return the state saved at ``path``, on ``device``, or None where there is none that can be used.
-
-    A file that cannot be read, or of a model of another structure, is set aside under a new name, as stderr says.
-    """
-    if not path.is_file():
-        return None
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        if state["structure"] == structure:
-            return state
-        reason = "it was saved by a model of another structure"
-    except Exception as error:  # torch.load raises a dozen kinds for a damaged file
-        reason = f"it cannot be read ({type(error).__name__})"
-    aside = path.with_suffix(f".aside-{path.stat().st_mtime_ns}.pt")
-    path.rename(aside)
-    print(f"checkpoint {path.name}: {reason}; kept as {aside.name}, training starts anew", file=sys.stderr)
-    return None
 
 
 class Trainer:
@@ -318,30 +289,3 @@ def _fit_numpy(experiment: Experiment, data: Dataset, checkpoint_path: Path | No
     model = build(experiment.model, classes=len(data.classes))
     load_weights(model, network)
     return Fit(model, history, losses, len(history["epoch"]), diverged)
-
-
-def pictures(split: Split) -> cnn.Pictures:
-    """Return a split as arrays, the images channels last: uint8 (N, 3, H, W) -> (N, H, W, 3)."""
-    return cnn.Pictures(np.ascontiguousarray(split.images.numpy().transpose(0, 2, 3, 1)), split.labels.numpy())
-
-
-@torch.no_grad()
-def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
-    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers."""
-    # PyTorch keeps outputs first, and flattens images channel by channel.
-    shape, images = (32, 32, 3), None  # what a layer gets, and what the last Flatten got
-    for layer, module in zip(network.layers, model, strict=True):
-        images = shape if isinstance(layer, cnn.Flatten) else images
-        shape = layer.output_shape(shape)
-        if layer.parameters:
-            weight = torch.from_numpy(layer.parameters["weight"])
-            if isinstance(layer, cnn.Linear):  # (H·W·C, out) -> (out, C·H·W), and later (in, out) -> (out, in)
-                weight = weight.reshape(*images, -1).permute(3, 2, 0, 1).flatten(1)
-                images = (1, 1, *shape)
-            elif weight.ndim == 4:
-                weight = weight.permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
-            module.weight.copy_(weight)
-            module.bias.copy_(torch.from_numpy(layer.parameters["bias"]))
-        if layer.state:
-            module.running_mean.copy_(torch.from_numpy(layer.state["mean"]))
-            module.running_var.copy_(torch.from_numpy(layer.state["variance"]))

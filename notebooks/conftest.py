@@ -2,6 +2,6 @@
 
 
 def pytest_collectstart(collector):
-    """Leave out stderr: progress and the line on figures shown as committed depend on the machine."""
+    """Leave out stderr: progress, and which figures are shown as committed, differ."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)
