@@ -15,12 +15,12 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Start with the notebooks, the longest tests; keep a file's other tests together: they share fixtures.
+    """Start with the notebooks and the files that take longest; keep a file's other tests together, with its fixtures.
 
     Takes effect with xdist's ``--dist loadgroup``, where a test without a group is handed out alone.
     """
-    alone = "test_every_notebook"
-    items.sort(key=lambda item: alone not in item.name)
+    alone, long = "test_every_notebook", ("test_parallel", "test_train", "test_report", "test_project")
+    items.sort(key=lambda item: (alone not in item.name, item.path.stem not in long))
     for item in items:
         if alone not in item.name:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -183,7 +183,7 @@ def test_published_test_figures_are_read_beside_their_like_alone(tmp_path):
 
 
 def test_strict_notices_another_output_and_no_other_stderr(tmp_path):
-    (tmp_path / "conftest.py").write_text((NOTEBOOKS / "conftest.py").read_text())
+    (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text())
     path = tmp_path / "tiny.ipynb"
     source = "import sys\nprint(6, file=sys.stderr)\nprint(6)"
     write(path, new_notebook(cells=[new_code_cell(source, execution_count=1, outputs=said("6\n"))]))

@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from helpers.settings import atomic_write, smoke
+from helpers.settings import atomic_write
 
 # No other decoder is tried: fewer ways for a broken file to surprise, and less time per image.
 _FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "GIF", "TIFF", "PPM")
@@ -315,17 +315,14 @@ DIGITS = tuple("0123456789")
 def digits_arrays() -> Arrays:
     """Return scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network.
 
-    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; a sixth is for testing. A
-    rehearsal has a third of the 1,797, since to judge a network takes it longer than to train it.
+    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; 297 are for testing.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
-    pictures, labels = load_digits(return_X_y=True)
-    some = slice(600 if smoke() else None)
-    grey = np.round(pictures[some].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)
-    images, labels = stacked(large[..., None].repeat(3, axis=3), labels[some])
-    parts = stratified_split(labels, len(labels) * 297 // 1797)
-    return in_parts(images, labels, *parts) | {"source": np.array("scikit-learn's load_digits")}
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (1797, 32, 32)
+    images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target)
+    return in_parts(images, labels, *stratified_split(labels, 297)) | {"source": np.array("scikit-learn's load_digits")}
 
 
 def write_pictures(folder: Path, per_class: int | None = None) -> Path:

@@ -32,7 +32,8 @@ class Study:
         self.name, self.seeds = name, range(min(seeds, 2) if smoke() else seeds)
         self.arms = {label: base.but(**changes) for label, changes in arms.items()}
         if smoke():
-            self.arms = {label: rehearsal(experiment) for label, experiment in self.arms.items()}
+            epochs = 2 if len(self.arms) <= 8 else 1
+            self.arms = {label: rehearsal(experiment, epochs) for label, experiment in self.arms.items()}
 
     def experiments(self) -> Iterator[tuple[str, Experiment]]:
         """Yield (arm, experiment) for all declared runs, one seed of every arm before the next seed of any."""

@@ -146,11 +146,11 @@ class Experiment:
         return replace(self, **changes)
 
 
-def rehearsal(experiment: Experiment) -> Experiment:
+def rehearsal(experiment: Experiment, epochs: int = 2) -> Experiment:
     """Return the same experiment, tiny and on the embedded digits: what ``COURSE_SMOKE=1`` trains instead."""
     return experiment.but(
         dataset="digits",
         train_size=100,  # as few as t-SNE of a perplexity of 30 takes
-        epochs=min(experiment.epochs, 2),
+        epochs=min(experiment.epochs, epochs),
         batch_size=min(experiment.batch_size, 64),
     )
