@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from course.notebooks import WHOLE
 from helpers.record import Run, Runs, Study, arm_mean_and_half, evidence, published_figures, scale_and_digits
-from helpers.settings import runs_folder
+from helpers.settings import DATA, runs_folder
 from helpers.show import escape, measured, number
 
 # What is recorded: each study's notebook and runs, by the study's name.
 Found = Mapping[str, tuple[str, Runs]]
+VERDICTS = ("holds", "the opposite here", "cannot be told")
 # No sentence quotes from a longer list than this; a figure or a table shows it.
 LONGEST_LIST = 32
 # Numbers of seeds for which the rule's error is simulated, and in how many families for each study.
@@ -59,6 +61,10 @@ def numbers(found: Found) -> dict[str, str]:
         values["total/runs"], values["total/hours"] = number(len(runs)), number(_hours(runs), 1)
         values["total/seeds/least"] = number(min(len(several.seeds) for _, several in found.values()))
         values["date"] = max(run.provenance["date"] for run in runs)
+    told = claims_table(found).get("verdict", pd.Series(dtype=str)).tolist()
+    values |= {f"claims/{slug(verdict)}": number(told.count(verdict)) for verdict in VERDICTS} | {
+        "claims": number(len(told))
+    }
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
@@ -118,6 +124,31 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, number(float(f"{value:.4g}"))
     elif value is not None:
         yield key, _choice(value)
+
+
+def claims_table(found: Found) -> pd.DataFrame:
+    """Return a row per claim of the reports (data/claims.json): at which scale it was repeated, and what came of it.
+
+    A claim is an arm and a sign: 1 for better, -1 for worse, 0 for the same. Families are those of the notebooks.
+    """
+    rows = {}
+    for question in json.loads((DATA / "claims.json").read_text()):
+        if question["study"] not in found:
+            continue
+        runs = found[question["study"]][1]
+        judged = evidence.verdict(runs, question["metric"], question["against"])
+        for arm, (words, sign) in question["claims"].items():
+            d, experiment = judged[arm], runs.by_arm()[arm][0].experiment
+            borne_out = sign == np.sign(d.mean) if d.separable else sign == 0 and d.low == d.high
+            rows[words] = {
+                "report": question["report"],
+                "pictures": f"{experiment.train_size or WHOLE:,}",
+                "epochs": str(experiment.epochs),
+                "seeds": str(len(runs.seeds)),
+                "effect in points": judged.amount(d).replace(" points", ""),
+                "verdict": VERDICTS[0 if borne_out else 1 if d.separable else 2],
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
 
 
 def studies_table(found: Found) -> pd.DataFrame:

@@ -9,13 +9,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from course import numbers as results
 from course.notebooks import studies_by_notebook
-from course.numbers import Found, data_table, environments_table, error_rates, numbers, recorded, studies_table
+from course.numbers import Found
 from helpers.settings import GENERATED, ROOT, generated_folder, smoke, write_if_changed
 from helpers.show import table_tex
 
 FOLDER = ROOT / "report"
 FIRST_DATE = "2026-11-21"  # of a report without any record
+CLAIMS = (
+    "What the reports claimed, at which scale it was repeated here, and what the record says. Effects are differences "
+    "of validation accuracy (in the row on flips, rotation and blur, of training accuracy); the intervals of all that "
+    "is asked of a study hold together. Where the scale is smaller than the report's, a verdict is about that scale."
+)
 # What each command in the text stands for, relative to the report's folder.
 INPUTS = {
     "coursefigure": "generated/figures/{}.tex",
@@ -52,16 +58,18 @@ class ReportError(RuntimeError):
 
 def write_numbers(found: Found | None = None, folder: Path = FOLDER) -> None:
     """Write numbers.tex, with what the report in ``folder`` quotes, and the appendix's tables, from the record."""
-    found = recorded(studies_by_notebook()) if found is None else found
-    error_rates({name: runs for name, (_, runs) in found.items()})  # measured, and so among the numbers
+    found = results.recorded(studies_by_notebook()) if found is None else found
+    results.error_rates({name: runs for name, (_, runs) in found.items()})  # measured, and so among the numbers
     quoted = {_full(*use) for path in texts(folder) for use in _USE.findall(path.read_text())}
-    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in sorted(numbers(found).items()) if key in quoted]
+    known = sorted(results.numbers(found).items())
+    lines = [rf"\DefineResult{{{key}}}{{{text}}}" for key, text in known if key in quoted]
     head = "% Written by course/report.py from data/runs.\n"
     write_if_changed(generated_folder() / "numbers.tex", head + "\n".join(lines) + "\n")
     appendix = {
-        "studies": (studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
-        "environments": (environments_table(found), "On what the runs were recorded."),
-        "data": (data_table(found), "The arrays that were trained on; any copy of the data must match these."),
+        "claims": (results.claims_table(found), CLAIMS),
+        "studies": (results.studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
+        "environments": (results.environments_table(found), "On what the runs were recorded."),
+        "data": (results.data_table(found), "The arrays that were trained on; any copy of the data must match these."),
     }
     for name, (content, caption) in appendix.items():
         if len(content):

@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     """A report of one page, with the real preamble and the numbers of synthetic runs."""
     monkeypatch.setattr(report, "generated_folder", lambda: tmp_path / "generated")
     monkeypatch.setattr(results, "runs_folder", lambda: tmp_path / "runs")
-    monkeypatch.setattr(report, "error_rates", lambda runs: None)
+    monkeypatch.setattr(results, "error_rates", lambda runs: None)
     (tmp_path / "references.bib").write_text((settings.ROOT / "report" / "references.bib").read_text())
     write(tmp_path, r"R2 reached \result{base-model/r2/test-accuracy/pm}\,\% \citep{R2}.")
     report.write_numbers(FOUND, tmp_path)
