@@ -112,7 +112,7 @@ def badges(_: argparse.Namespace) -> int:
 
 def _refresh_readme() -> None:
     """Fill in the README's tables: the notebooks, with the training time of what they show, and the comparison."""
-    from course.notebooks import fill, overview, studies_by_notebook
+    from course.notebooks import fill, overview, studies_by_notebook, surprises
     from helpers.record import DEVICES, read_run
 
     if settings.smoke():
@@ -125,6 +125,7 @@ def _refresh_readme() -> None:
         hours = {kind: sum(r.metrics["training_seconds"] for r in runs if r.device == kind) / 3600 for kind in DEVICES}
         times[name] = " + ".join(f"{hours[kind]:.1f} h {kind.upper()}" for kind in DEVICES if hours[kind])
     fill(ROOT / "README.md", "results", overview(times))
+    fill(ROOT / "README.md", "surprises", surprises())
     comparison = settings.GENERATED / "tables" / "03-comparison.md"
     if comparison.is_file():
         fill(ROOT / "README.md", "comparison", comparison.read_text().strip())

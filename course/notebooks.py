@@ -250,12 +250,27 @@ def overview(times: Mapping[str, str]) -> str:
         prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
         question = QUESTION.search(prose)
         asked = re.split(r"(?<=[.?!])\s", " ".join(question[1].split()))[0] if question else ""
-        findings = [c for _, c in code_cells(notebook) if "finding" in c.metadata.get("tags", [])]
-        printed = [o.text for cell in findings for o in cell.outputs if o.output_type == "stream"]
-        found = " ".join("".join(printed).split())
-        cells = (f"[{path.stem}](notebooks/{path.name})", asked, found, times.get(path.stem, ""), badge(path))
+        cells = (
+            f"[{path.stem}](notebooks/{path.name})",
+            asked,
+            printed(notebook, "finding"),
+            times.get(path.stem, ""),
+            badge(path),
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
+
+
+def printed(notebook: NotebookNode, tag: str) -> str:
+    """Return in one line what the cells tagged ``tag`` printed."""
+    cells = [cell for _, cell in code_cells(notebook) if tag in cell.metadata.get("tags", [])]
+    return " ".join(word for cell in cells for o in cell.outputs for word in o.get("text", "").split())
+
+
+def surprises() -> str:
+    """Return README's list of what surprised: the sentences of the cells tagged "surprise", with their notebooks."""
+    said = {path: printed(read(path), "surprise") for path in all_notebooks()}
+    return "\n".join(f"- {text} ([{path.stem[:2]}](notebooks/{path.name}))" for path, text in said.items() if text)
 
 
 def fill(path: Path, name: str, text: str) -> bool:

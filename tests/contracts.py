@@ -83,9 +83,9 @@ def _anatomy_problems(notebook) -> Iterator[str]:
 
 
 def _finding_problems(notebook) -> Iterator[str]:
-    """Yield what a finding, which README repeats, says without evidence."""
+    """Yield what a finding or a surprise, which README repeats, says without evidence."""
     for position, cell in code_cells(notebook):
-        if "finding" not in tags(cell):
+        if not tags(cell) & {"finding", "surprise"}:
             continue
         if "takeaway(" not in cell.source:
             yield f"cell {position}: a finding is told by takeaway(..., rests_on=...), which names its facts"

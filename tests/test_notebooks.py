@@ -269,6 +269,14 @@ def test_overview_takes_question_and_finding_from_the_notebook(tmp_path, monkeyp
     assert row == f"| [05_sample](notebooks/05_sample.ipynb) | Does it work? | 6 | 1.0 h CPU | {badge(path)} |"
 
 
+def test_what_surprised_is_listed_with_its_notebook(tmp_path, monkeypatch):
+    path = sample(tmp_path)
+    monkeypatch.setattr("course.notebooks.all_notebooks", lambda: [path])
+    assert notebooks.surprises() == ""
+    change(path, 7, metadata={"tags": ["surprise"]})
+    assert notebooks.surprises() == "- 6 ([05](notebooks/05_sample.ipynb))"
+
+
 def test_fill_replaces_only_what_stands_between_the_markers(tmp_path):
     path = tmp_path / "page.md"
     path.write_text("a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n")
