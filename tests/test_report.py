@@ -10,7 +10,7 @@ from synthetic import synthetic_runs
 from course import numbers as results
 from course import report
 from helpers import settings, show, style
-from helpers.record import Study, arm_interval, published, published_figures, published_for
+from helpers.record import Run, Runs, Study, arm_interval, published, published_figures, published_for
 from helpers.training import Experiment
 
 LACKS_LATEX = not (shutil.which("latexmk") and shutil.which("pdflatex"))
@@ -191,6 +191,29 @@ def test_the_record_regenerates_the_committed_numbers(tmp_path, monkeypatch):
     for path in tmp_path.rglob("*.tex"):
         committed = settings.GENERATED / path.relative_to(tmp_path)
         assert path.read_text() == committed.read_text(), f"{committed} is not what the record says: make report"
+
+
+def test_a_claim_holds_where_the_record_separates_it_in_its_direction(tmp_path, monkeypatch):
+    same = {"report": "R9", "study": "base-model", "metric": "validation_accuracy", "against": "R2"}
+    claims = [same | {"claims": {"R4": [words, sign]}} for words, sign in (("up", 1), ("down", -1), ("alike", 0))]
+    (tmp_path / "claims.json").write_text(json.dumps([*claims, same | {"study": "not recorded"}]))
+    monkeypatch.setattr(results, "DATA", tmp_path)
+    for shift, wanted in ((0.1, "holds"), (-0.1, "the opposite here"), (None, "cannot be told")):
+        runs = Runs("s", [moved(run, shift) for run in synthetic_runs("R2", "R4")])
+        table = results.claims_table({"base-model": ("03_base_model", runs)})
+        mirrored = {"holds": "the opposite here", "the opposite here": "holds"}.get(wanted, wanted)
+        assert table["verdict"].tolist()[:2] == [wanted, mirrored] and list(table.index) == ["up", "down", "alike"]
+        assert table["verdict"]["alike"] == ("the opposite here" if shift else "cannot be told")
+    equal = [Run({**run.content, "metrics": {"validation_accuracy": 0.5}}, run.arm) for run in runs]
+    table = results.claims_table({"base-model": ("03_base_model", Runs("s", equal))})
+    assert table["verdict"].tolist() == ["cannot be told", "cannot be told", "holds"]
+
+
+def moved(run, shift):
+    """Return a run at 50 % that differs from its neighbours by a little, and, in arm R4, by ``shift``."""
+    value = 0.5 + 0.002 * run.seed if shift is None else 0.5 + 0.001 * run.seed + shift * (run.arm == "R4")
+    value += 0.001 * (shift is None and run.arm == "R4") * (-1) ** run.seed
+    return Run({**run.content, "metrics": {"validation_accuracy": value}}, run.arm)
 
 
 def test_the_record_bears_out_every_sentence_that_rests_on_it():
