@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from synthetic import synthetic_runs
 
-from course.numbers import error_rates, family_error
+from course.report import error_rates, family_error
 from helpers.record import Runs, arm_interval, compare_values, compare_within, evidence, interval, verdict
 from helpers.record.evidence import critical_value, moderate, moderated
 from helpers.record.printed import metric_label, scale_and_digits
@@ -84,7 +84,7 @@ def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
 
 
 def test_the_rule_is_measured_on_the_studies_of_several_arms(monkeypatch):
-    monkeypatch.setattr("course.numbers.measured", lambda name, compute, of: compute())
+    monkeypatch.setattr("course.report.measured", lambda name, compute, of: compute())
     runs = synthetic_runs()
     rates = error_rates({"base": runs, "alone": synthetic_runs("R2")})
     assert rates["contrasts"] == 2 and 0 <= rates["separable-in-pairs"] <= 2

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from synthetic import CLASSES
 
-from course import numbers as results
+from course import report
 from helpers.record import published, published_figures
 
 SPLITS = ("train", "validation", "test")
@@ -129,8 +129,8 @@ def test_r4_s_intervals_are_those_stated(key, stated):
 
 
 def test_the_report_can_quote_pictures_and_interval(monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "runs_folder", lambda: tmp_path)
-    values = results.numbers({})
+    monkeypatch.setattr(report, "runs_folder", lambda: tmp_path)
+    values = report.numbers({})
     quoted = [values[f"published/R4/test-accuracy{name}"] for name in ("", "/pictures", "/low", "/high")]
     assert quoted == [r"\num{64.57}", r"\num{626}", r"\num{60.7}", r"\num{68.2}"]
     assert "published/R2/kernels/3-3-3/test-accuracy/low" not in values

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from synthetic import synthetic_runs
 
-from course import numbers as results
 from course import report
 from helpers import settings, show, style
 from helpers.record import Run, Runs, Study, arm_interval, published, published_figures, published_for
@@ -23,8 +22,8 @@ PREAMBLE = (settings.ROOT / "report" / "report.tex").read_text().split(r"\begin{
 def folder(tmp_path, monkeypatch):
     """A report of one page, with the real preamble and the numbers of synthetic runs."""
     monkeypatch.setattr(report, "generated_folder", lambda: tmp_path / "generated")
-    monkeypatch.setattr(results, "runs_folder", lambda: tmp_path / "runs")
-    monkeypatch.setattr(results, "error_rates", lambda runs: None)
+    monkeypatch.setattr(report, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr(report, "error_rates", lambda runs: None)
     (tmp_path / "references.bib").write_text((settings.ROOT / "report" / "references.bib").read_text())
     write(tmp_path, r"R2 reached \result{base-model/r2/test-accuracy/pm}\,\% \citep{R2}.")
     report.write_numbers(FOUND, tmp_path)
@@ -39,7 +38,7 @@ def write(folder, body: str) -> None:
 
 
 def test_numbers_come_from_the_record(folder):
-    values = results.numbers(FOUND)
+    values = report.numbers(FOUND)
     runs = synthetic_runs()
     accuracies = 100 * runs.values("test_accuracy")["R2"]
     assert values["base-model/r2/test-accuracy/mean"] == rf"\num{{{accuracies.mean():.2f}}}"
@@ -59,7 +58,7 @@ def test_measurements_can_be_quoted(folder):
     path = folder / "runs" / "measured" / "01-statistics.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"of": {}, "value": {"mean": [0.4914, 0.5], "Images of all": 60000, "long": %s}}' % ([0] * 99))
-    values = results.numbers(FOUND)
+    values = report.numbers(FOUND)
     assert values["measured/01-statistics/mean/0"] == r"\num{0.4914}"
     assert values["measured/01-statistics/images-of-all"] == r"\num{60000}"
     assert [key for key in values if "long" in key] == ["measured/01-statistics/long/sum"]
@@ -73,7 +72,7 @@ def test_every_study_that_lacks_a_record_is_left_out_and_nothing_is_trained():
         def runs(self, jobs=1):
             raise AssertionError("this would train")
 
-    assert results.recorded({"09_new": [Unrecorded("new", Experiment(), arms={"alone": {}})]}) == {}
+    assert report.recorded({"09_new": [Unrecorded("new", Experiment(), arms={"alone": {}})]}) == {}
 
 
 @pytest.mark.parametrize(
@@ -197,15 +196,15 @@ def test_a_claim_holds_where_the_record_separates_it_in_its_direction(tmp_path, 
     same = {"report": "R9", "study": "base-model", "metric": "validation_accuracy", "against": "R2"}
     claims = [same | {"claims": {"R4": [words, sign]}} for words, sign in (("up", 1), ("down", -1), ("alike", 0))]
     (tmp_path / "claims.json").write_text(json.dumps([*claims, same | {"study": "not recorded"}]))
-    monkeypatch.setattr(results, "DATA", tmp_path)
+    monkeypatch.setattr(report, "DATA", tmp_path)
     for shift, wanted in ((0.1, "holds"), (-0.1, "the opposite here"), (None, "cannot be told")):
         runs = Runs("s", [moved(run, shift) for run in synthetic_runs("R2", "R4")])
-        table = results.claims_table({"base-model": ("03_base_model", runs)})
+        table = report.claims_table({"base-model": ("03_base_model", runs)})
         mirrored = {"holds": "the opposite here", "the opposite here": "holds"}.get(wanted, wanted)
         assert table["verdict"].tolist()[:2] == [wanted, mirrored] and list(table.index) == ["up", "down", "alike"]
         assert table["verdict"]["alike"] == ("the opposite here" if shift else "cannot be told")
     equal = [Run({**run.content, "metrics": {"validation_accuracy": 0.5}}, run.arm) for run in runs]
-    table = results.claims_table({"base-model": ("03_base_model", Runs("s", equal))})
+    table = report.claims_table({"base-model": ("03_base_model", Runs("s", equal))})
     assert table["verdict"].tolist() == ["cannot be told", "cannot be told", "holds"]
 
 

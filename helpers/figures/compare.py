@@ -2,14 +2,13 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from helpers.figures.curves import label_ends
 from helpers.record import (
     MISSING,
     Run,
@@ -26,7 +25,6 @@ from helpers.record import (
     span,
 )
 from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, class_colours, new_figure, styled
-from helpers.training import Experiment
 
 # What a sweep's choice is called on its axis.
 NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
@@ -120,60 +118,38 @@ def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapp
     return figure
 
 
-def _places(runs: Runs, choice: str, lines: Callable[[Experiment], str] | None) -> dict[str, dict[float, str]]:
-    """Return line -> value on the x axis -> arm, values rising."""
-    places: dict[str, dict[float, str]] = {}
-    for arm, several in runs.by_arm().items():
-        experiment = several[0].experiment
-        x, line = float(getattr(experiment, choice)), places.setdefault(lines(experiment) if lines else "", {})
-        if x in line:
-            raise ValueError(f"arms {line[x]!r} and {arm!r} both stand at {x:g}: tell them apart with lines=...")
-        line[x] = arm
-    return {name: dict(sorted(line.items())) for name, line in places.items()}
-
-
 @styled
-def plot_sweep(runs: Runs, choice: str, *, lines: Callable[[Experiment], str] | None = None) -> Figure:
+def plot_sweep(runs: Runs, choice: str) -> Figure:
     """Return validation accuracy against a positive choice: a ring a seed, a line through means, bars for intervals.
 
-    ``choice`` is a field of the experiment, on a logarithmic axis, and ``lines`` a function of the experiment whose
-    values split the arms into lines. Runs that collapsed are crosses at the bottom and belong to no mean.
+    ``choice`` is a field of the experiment, on a logarithmic axis; each arm has a value of its own. Runs that collapsed
+    are crosses at the bottom and belong to no mean.
     """
-    places, by_arm, any_lost = _places(runs, choice, lines), runs.by_arm(), any(run.collapsed for run in runs)
-    styles, values = arm_styles(list(places)), np.unique([x for line in places.values() for x in line])
+    places = {float(getattr(several[0].experiment, choice)): several for several in runs.by_arm().values()}
+    if len(places) < len(runs.arms):
+        raise ValueError(f"some of {', '.join(runs.arms)} have the same {choice}: take fewer arms with runs.only(...)")
+    xs, any_lost, colour = sorted(places), any(run.collapsed for run in runs), arm_styles([""])[""][0]
     figure = new_figure(2.8)
     ax = figure.subplots()
     ax.set_xscale("log")
-    ax.set_xticks(values, [f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") for value in values])
+    ax.set_xticks(xs, [f"{value:,.6g}".replace("e-0", "e-").replace("e+0", "e") for value in xs])
     ax.set_xticks([], minor=True)
-    ends, places_of = {}, np.log10(values)
-    reach = np.ptp(places_of) or 1.0
-    ax.set_xlim(10.0 ** (places_of[0] - 0.05 * reach), 10.0 ** (places_of[-1] + 0.05 * reach))
-    for i, (name, line) in enumerate(places.items()):
-        colour, dash = styles[name]
-        # Beside each other, not over each other: a hair of the axis between lines.
-        xs = 10.0 ** (np.log10(list(line)) + (i - (len(places) - 1) / 2) * 0.012 * reach)
-        figures = []
-        for x, arm in zip(xs, line.values(), strict=True):
-            kept = [100 * run.metrics["validation_accuracy"] for run in by_arm[arm] if not run.collapsed]
-            ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
-            figures.append(arm_mean_and_half(by_arm[arm], "validation_accuracy"))
-            if len(kept) < (of := len(by_arm[arm])):
-                text, at, place = f"{of - len(kept)} of {of}", 0.035 + 0.07 * i, ax.get_xaxis_transform()
-                ax.plot([x], [at], "x", color=colour, ms=4.5, mew=1.2, transform=place)
-                ax.annotate(text, (x, at), (4, 0), place, "offset points", va="center", fontsize=7, color=colour)
-        means, halves = np.array(figures).T
-        ax.plot(xs, means, dash, color=colour)
-        ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
-        if (drawn := np.flatnonzero(np.isfinite(means))).size:
-            ends[name] = float(xs[drawn[-1]]), float(means[drawn[-1]])
+    reach = np.log10(xs[-1] / xs[0]) or 1.0
+    ax.set_xlim(xs[0] / 10 ** (0.05 * reach), xs[-1] * 10 ** (0.05 * reach))
+    for x in xs:
+        kept = [100 * run.metrics["validation_accuracy"] for run in places[x] if not run.collapsed]
+        ax.plot([x] * len(kept), kept, "o", color=colour, mfc="white", ms=4, mew=0.8, alpha=0.9)
+        if len(kept) < (of := len(places[x])):
+            text, at, place = f"{of - len(kept)} of {of}", 0.035, ax.get_xaxis_transform()
+            ax.plot([x], [at], "x", color=colour, ms=4.5, mew=1.2, transform=place)
+            ax.annotate(text, (x, at), (4, 0), place, "offset points", va="center", fontsize=7, color=colour)
+    means, halves = np.array([arm_mean_and_half(places[x], "validation_accuracy") for x in xs]).T
+    ax.plot(xs, means, color=colour)
+    ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
     ax.set(xlabel=NAMES.get(choice, choice), ylabel="Validation accuracy (%)")
     ax.margins(y=0.1)
     low, high = np.clip(ax.get_ylim(), 0, 100)  # an interval may reach beyond, a share cannot
-    # With room for a row of crosses per line below everything that is drawn to scale.
-    ax.set_ylim(low - any_lost * (high - low) * 0.075 * len(places), high)
-    if lines is not None:
-        label_ends(ax, ends, styles)
+    ax.set_ylim(low - any_lost * (high - low) * 0.075, high)  # room for the crosses, below all that is drawn to scale
     ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
     ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
     if any_lost:

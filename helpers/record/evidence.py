@@ -24,7 +24,7 @@ from helpers.record.run import Run, Runs
 
 LEVEL = 0.95
 # How alike the variances of a study's arms are: log variances scatter as if each were known from so many degrees of
-# freedom. Fewer than the record's scatter would allow, which errs less often: :mod:`course.numbers` says how often.
+# freedom. Fewer than the record's scatter would allow, which errs less often: :mod:`course.report` says how often.
 PRIOR_DF = 3
 # How many families in which nothing differs are simulated for a critical value, and from which random numbers.
 FAMILIES, SIMULATION_SEED = 50_000, 1
