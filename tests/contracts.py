@@ -26,7 +26,7 @@ ANATOMY = (
 # how large it is. No other notebook touches it, and every choice is made on validation.
 FINAL, BESIDE, SIZES = ("02_", "03_", "11_", "13_"), ("04_", "07_", "09_", "10_"), ("01_",)
 # A difference in a finding: so many points, and the interval that it has to carry.
-POINTS = re.compile(r"[+-]?\d+(?:\.\d+)? points(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
+POINTS = re.compile(r"[+-]?\d+(?:\.\d+)? points(?: lower| higher)?(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
 UNTOLD = ("not separable", "cannot be told", "cannot tell")
 LONG, TOO_LONG = 12, 25
 PERSONAL_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|media|content|opt|srv|work)/\w|\b[A-Z]:\\\w")
