@@ -226,10 +226,11 @@ def environments_table(found: Found) -> pd.DataFrame:
 
 
 def data_table(found: Found) -> pd.DataFrame:
-    """Return the SHA-256 of every array that was trained on; any copy of the data must match."""
+    """Return the SHA-256 of every array of a whole data set; a run's file has those of any part."""
     rows = {
         f"{run.experiment.dataset}, {name.replace('_', ' ')}": f"`{digest}`"
         for run in distinct(found)
+        if "?" not in run.experiment.dataset
         for name, digest in run.provenance["data_hashes"].items()
     }
     return pd.DataFrame({"SHA-256": rows})
@@ -296,9 +297,9 @@ def write_numbers(found: Found | None = None, folder: Path = FOLDER) -> None:
     write_if_changed(generated_folder() / "numbers.tex", head + "\n".join(lines) + "\n")
     appendix = {
         "claims": (claims_table(found), CLAIMS),
-        "studies": (studies_table(found), "What was trained: arms, seeds, runs and hours of training."),
+        "studies": (studies_table(found), "What was trained. A run that serves several studies counts in each."),
         "environments": (environments_table(found), "On what the runs were recorded."),
-        "data": (data_table(found), "The arrays that were trained on; any copy of the data must match these."),
+        "data": (data_table(found), "CIFAR-10, which any copy must match. A run's file has its own data's."),
     }
     for name, (content, caption) in appendix.items():
         if len(content):
