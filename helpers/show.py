@@ -182,6 +182,8 @@ _SPECIAL |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "·": r"$\cdot$", 
 _SPECIAL |= {"≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$"}
 # Mathematics between dollars and code between backticks, in Markdown as in a caption.
 _SPANS = re.compile(r"(\$[^$\n]+\$|`[^`\n]+`)")
+# A hyphen that is the sign of a number: not the one in 3-3, 1e-06 or 2026-11-29.
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
 _UNSIGNED = r"(?:0|[1-9][\d,]*)(?:\.\d+)?"
 _NUMBER = re.compile(rf"([+-]?{_UNSIGNED})(?: ± ({_UNSIGNED}))?")
 
@@ -190,8 +192,9 @@ def escape(text: str) -> str:
     """Return ``text`` as LaTeX that prints it; a character that the report's fonts may lack is refused."""
     if odd := {char for char in text if ord(char) > 0x24F and char not in _SPECIAL}:
         raise ValueError(f"{text!r} holds {''.join(sorted(odd))!r}, which LaTeX cannot set: use other words")
+    signed = _MINUS.sub("−", text)
     # A space before a percent sign must not break the line between them.
-    return "".join(_SPECIAL.get(char, char) for char in text).replace(r" \%", r"\,\%")
+    return "".join(_SPECIAL.get(char, char) for char in signed).replace(r" \%", r"\,\%")
 
 
 def number(value: float | str, digits: int | None = None) -> str:

@@ -94,6 +94,9 @@ def test_latex_prints_special_characters_as_they_are():
         r"50\,\% \& \$5\_\{\#\}\textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}a\textgreater{}"
     )
     assert show.markdown("`a_b` is $x_1$, 5 %") == r"\texttt{a\_b} is $x_1$, 5\,\%"
+    assert show.escape("-8.7 points [-11.8, -5.6], (-1)") == "$-$8.7 points [$-$11.8, $-$5.6], ($-$1)"
+    for no_sign in ("kernels 7-5-3", "1e-06", "2026-11-29", "R2-1", "one-cycle"):
+        assert show.escape(no_sign) == no_sign
     with pytest.raises(ValueError, match="✓"):
         show.escape("right ✓")
     name = "pacs:style?styles=art_painting,photo&balance=smallest"
