@@ -111,7 +111,7 @@ def badges(_: argparse.Namespace) -> int:
 
 
 def _refresh_readme() -> None:
-    """Fill in the README's tables: the notebooks, with the training time of what they show, and the comparison."""
+    """Fill in the README's tables: the notebooks, with the training time of what they show, and the comparisons."""
     from course.notebooks import fill, overview, studies_by_notebook, surprises
     from helpers.record import DEVICES, read_run
 
@@ -126,9 +126,10 @@ def _refresh_readme() -> None:
         times[name] = " + ".join(f"{hours[kind]:.1f} h {kind.upper()}" for kind in DEVICES if hours[kind])
     fill(ROOT / "README.md", "results", overview(times))
     fill(ROOT / "README.md", "surprises", surprises())
-    comparison = settings.GENERATED / "tables" / "03-comparison.md"
-    if comparison.is_file():
-        fill(ROOT / "README.md", "comparison", comparison.read_text().strip())
+    for block, name in {"comparison": "03-comparison", "own-ways": "03-own-ways"}.items():
+        table = settings.GENERATED / "tables" / f"{name}.md"
+        if table.is_file():
+            fill(ROOT / "README.md", block, table.read_text().strip())
 
 
 def parser() -> argparse.ArgumentParser:
