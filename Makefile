@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Compiled modules are kept, whatever the caller's settings: without them every process imports for some seconds more.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help report test record smoke bench status notebooks badges lint setup venv latex
+.PHONY: help report test record smoke bench status notebooks try badges lint setup venv latex
 
 help:
 	@echo "make VERB, where VERB is one of:"
@@ -34,6 +34,10 @@ status: .venv/.ready ## list every study, and how much of it is recorded
 
 notebooks: .venv/.ready ## re-execute the notebooks in place
 	@$(PY) -m course notebooks $(if $(JOBS),--jobs $(JOBS))
+
+try: .venv/.ready ## train on a folder of your own pictures, and write a page about it (FOLDER=path OUT=page.html SEEDS=n EPOCHS=n)
+	@$(PY) -m course try $(if $(FOLDER),"$(FOLDER)") $(if $(OUT),--out "$(OUT)") \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 badges: .venv/.ready ## point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py
 	@$(PY) -m course badges

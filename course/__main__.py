@@ -99,6 +99,14 @@ def notebooks(args: argparse.Namespace) -> int:
     return 0
 
 
+def try_(args: argparse.Namespace) -> int:
+    """Train a small network on a folder of your own pictures, and write a page about it."""
+    from course.try_folder import try_folder
+
+    print(try_folder(args.folder, args.out, args.seeds, args.epochs))
+    return 0
+
+
 def badges(_: argparse.Namespace) -> int:
     """Point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py."""
     from course.notebooks import all_notebooks, set_badge
@@ -138,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = main_parser.add_subparsers(metavar="VERB", required=True)
 
     def add(action, jobs: int | None = None) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(action.__name__, help=action.__doc__, description=action.__doc__)
+        verb = verbs.add_parser(action.__name__.rstrip("_"), help=action.__doc__, description=action.__doc__)
         verb.set_defaults(action=action)
         if jobs:
             verb.add_argument("--jobs", type=_positive, default=jobs, help=f"how many at once (default {jobs})")
@@ -155,6 +163,11 @@ def parser() -> argparse.ArgumentParser:
     add(bench).add_argument("name", nargs="?", help="only this benchmark")
     add(status).add_argument("--json", action="store_true", help="as JSON")
     add(notebooks, jobs=2).add_argument("names", nargs="*", help="beginnings of names, such as 03")
+    verb = add(try_)
+    verb.add_argument("folder", help="one folder a class, or train/ and test/ with such folders")
+    verb.add_argument("--out", metavar="PAGE.html", help="where to write the page (default: data/pages/try-NAME.html)")
+    verb.add_argument("--seeds", type=_positive, default=3, help="how many networks to train (default 3)")
+    verb.add_argument("--epochs", type=_positive, help="of each (default: what takes minutes)")
     add(badges)
     return main_parser
 
@@ -167,7 +180,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not type(error).__module__.startswith(("helpers", "course")):
             raise
-        print(f"{args.action.__name__}: {error}", file=sys.stderr)
+        print(f"{args.action.__name__.rstrip('_')}: {error}", file=sys.stderr)
         return 1
 
 

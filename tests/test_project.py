@@ -185,7 +185,9 @@ def command_problems(readme: str, makefile: str) -> list[str]:
             if f"$({variable})" not in makefile:
                 problems.append(f"README sets {variable}, the Makefile does not use it")
     for verb in re.findall(r"-m course ([a-z]+)", f"{code}\n{makefile}"):
-        if not callable(getattr(command_line, verb, None)):
+        if not callable(
+            getattr(command_line, verb, None) or getattr(command_line, f"{verb}_", None)
+        ):  # try is Python's
             problems.append(f"`python -m course {verb}` does not exist")
     return problems
 
@@ -216,7 +218,7 @@ def test_the_command_line_lists_the_same_verbs(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     listed = capsys.readouterr().out
-    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "badges"):
+    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "try", "badges"):
         assert re.search(rf"^ +{verb}\b", listed, re.MULTILINE) and verb in make_verbs(MAKEFILE)
 
 

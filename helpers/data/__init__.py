@@ -53,6 +53,9 @@ class Dataset:
     train = property(lambda self: self._loaded.train, doc="Nine tenths of the training images (CIFAR-10: 45,000).")
     validation = property(lambda self: self._loaded.validation, doc="One tenth of them, stratified, to choose by.")
     test = property(lambda self: self._loaded.test, doc="The test images, for the last measurement only.")
+    test_names = property(
+        lambda self: self._loaded.test_names, doc="The file of each test image, (N,), below its folder; else None."
+    )
     hashes = property(
         lambda self: self._loaded.hashes, doc="SHA-256 of each array in canonical order, and of the split."
     )
@@ -73,6 +76,7 @@ class Dataset:
             train=part_of(arrays, "train", train),
             validation=part_of(arrays, "train", validation),
             test=part_of(arrays, "test", np.arange(len(arrays["test_labels"]))),
+            test_names=arrays.get("test_names"),
             hashes=hashes | {"split": split_hash(train, validation)},
             source=str(arrays["source"]),
         )

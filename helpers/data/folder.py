@@ -116,7 +116,9 @@ def list_pictures(folder: Path) -> Listing:
     names = {split: _subfolders(root) for split, root in roots.items()}
     classes = sorted(set().union(*names.values()))
     if not 2 <= len(classes) <= 256:
-        raise DataError(f"{len(classes)} classes in {next(iter(roots.values()))}; 2 to 256 work. {_LAYOUTS}.")
+        raise DataError(
+            f"Folders of classes in {next(iter(roots.values()))}: {len(classes)}, where 2 to 256 work. {_LAYOUTS}."
+        )
     for split, root in roots.items():
         if absent := sorted(set(classes) - set(names[split])):
             raise DataError(f"{root} has no folder for {', '.join(absent)}, which the other split has.")
@@ -159,7 +161,8 @@ def divided(
 
     ``arrays``: images (N, 32, 32, 3), labels (N,), groups (N,) of copies, and "source". At ``test`` are the test
     pictures, whose copies do not train; None: a fifth, stratified, copies together. ``options`` may hold "balance",
-    which cuts every class to the smallest, and "labels", which shuffles those for training.
+    which cuts every class to the smallest, and "labels", which shuffles those for training. Where ``arrays`` has the
+    "names" (N,) of the pictures' files, "test_names" come along.
     """
     labels, groups = arrays["labels"], arrays["groups"]
     if test is None:
@@ -175,7 +178,8 @@ def divided(
     parts = in_parts(arrays["images"], labels.astype(np.uint8), train, test)
     if "labels" in options:
         parts["train_labels"] = np.random.default_rng(SPLIT_SEED).permutation(parts["train_labels"])
-    return parts | {"train_groups": groups[train], "source": arrays["source"]}
+    named = {"test_names": arrays["names"][test]} if "names" in arrays else {}
+    return parts | named | {"train_groups": groups[train], "source": arrays["source"]}
 
 
 def _subfolders(folder: Path) -> list[str]:

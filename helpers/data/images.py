@@ -46,15 +46,16 @@ class DataMissing(FileNotFoundError):
 class Picture(NamedTuple):
     """A picture as a network sees it, and what tells it from others."""
 
-    pixels: np.ndarray  # uint8 (32, 32, 3), RGB, centre-cropped
+    pixels: np.ndarray  # uint8 (32, 32, 3) unless more were asked for, RGB, centre-cropped
     thumbnail: np.ndarray  # uint8 (16, 16), the whole picture in grey
     digest: int  # 64 bits of the SHA-256 of the upright RGB pixels, before they are resized
 
 
-def read_picture(file: Path | bytes) -> Picture:
+def read_picture(file: Path | bytes, size: int = SIZE) -> Picture:
     """Return a picture of any shape and colour mode. Raises DataError, the reason alone, for none or too large a one.
 
     A camera's rotation (EXIF) is applied, an animation gives its first frame, transparency shows white, 16 bits are 8.
+    The pixels are ``size`` a side: 32 is what a network sees, up to 128 is good to look at.
     """
     if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for without end
         raise DataError("a broken link" if file.is_symlink() else "no file that can be read")
@@ -66,7 +67,7 @@ def read_picture(file: Path | bytes) -> Picture:
         raise DataError(f"no picture in a format that is read ({', '.join(_FORMATS)})") from error
     except Exception as error:  # a decoder that trips over a broken file raises whatever the trip was
         raise DataError(str(error) or type(error).__name__) from error
-    pixels = ImageOps.fit(upright, (SIZE, SIZE))
+    pixels = ImageOps.fit(upright, (size, size))
     thumbnail = upright.convert("L").resize((16, 16), Image.Resampling.BICUBIC)
     digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).digest()
     return Picture(np.asarray(pixels), np.asarray(thumbnail), int.from_bytes(digest[:8], "big"))

@@ -9,6 +9,8 @@ from helpers.record.evidence import (
     compare_within,
     interval,
     percent,
+    share_interval,
+    uncollapsed,
     verdict,
 )
 from helpers.record.printed import (

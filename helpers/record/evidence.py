@@ -44,6 +44,12 @@ def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, floa
     return float(mean), float(low), float(high)
 
 
+def share_interval(right: int, pictures: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the ends of Wilson's interval of a share of pictures: it covers which they are, and not the seed."""
+    ends = stats.binomtest(right, pictures).proportion_ci(level, method="wilson")
+    return float(ends.low), float(ends.high)
+
+
 def arm_interval(runs: Sequence[Run], metric: str, level: float = LEVEL) -> tuple[float, float, float]:
     """Return mean, lower and upper end of the interval of ``metric`` over the runs of one arm, one a seed.
 

@@ -8,9 +8,8 @@ from decimal import Decimal
 from functools import cache
 
 import numpy as np
-from scipy import stats
 
-from helpers.record.evidence import LEVEL, arm_interval, interval, percent, uncollapsed
+from helpers.record.evidence import arm_interval, interval, percent, share_interval, uncollapsed
 from helpers.record.run import Run
 from helpers.settings import DATA
 
@@ -100,9 +99,8 @@ class Published:
         """
         if self.pictures is None:
             return None
-        right = round(self.value / 100 * self.pictures)
-        ends = stats.binomtest(right, self.pictures).proportion_ci(LEVEL, method="wilson")
-        return float(100 * ends.low), float(100 * ends.high)
+        low, high = share_interval(round(self.value / 100 * self.pictures), self.pictures)
+        return 100 * low, 100 * high
 
     @property
     def with_interval(self) -> str:
