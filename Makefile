@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Compiled modules are kept, whatever the caller's settings: without them every process imports for some seconds more.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help report test record smoke bench status notebooks try badges lint setup venv latex
+.PHONY: help report test record smoke bench status notebooks try badges lint setup venv latex site
 
 help:
 	@echo "make VERB, where VERB is one of:"
@@ -38,6 +38,9 @@ notebooks: .venv/.ready ## re-execute the notebooks in place
 try: .venv/.ready ## train on a folder of your own pictures, and write a page about it (FOLDER=path OUT=page.html SEEDS=n EPOCHS=n)
 	@$(PY) -m course try $(if $(FOLDER),"$(FOLDER)") $(if $(OUT),--out "$(OUT)") \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS))
+
+site: .venv/.ready ## build the course as a website that works offline, in build/site
+	@$(PY) -m course site
 
 badges: .venv/.ready ## point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py
 	@$(PY) -m course badges
@@ -77,9 +80,9 @@ venv:
 .venv/.ready: pyproject.toml constraints.txt | venv
 	@echo "Installing the Python packages (about 5 GB, most of it PyTorch) into .venv"
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt uv 2>/dev/null \
-	  && $(PY) -m uv pip install -q --python $(PY) -c constraints.txt -e ".[dev,cluster]" \
+	  && $(PY) -m uv pip install -q --python $(PY) -c constraints.txt -e ".[dev,cluster,site]" \
 	  || { echo "uv could not; trying pip"; false; } \
-	  || $(PY) -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,cluster]"
+	  || $(PY) -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,cluster,site]"
 	@touch $@
 
 # One file of each package in apt.txt stands for it. The order after venv keeps two apt-get apart.

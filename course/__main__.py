@@ -107,6 +107,14 @@ def try_(args: argparse.Namespace) -> int:
     return 0
 
 
+def site(_: argparse.Namespace) -> int:
+    """Build the course as a website that works offline, in build/site."""
+    from course import site as pages
+
+    print(pages.build())
+    return 0
+
+
 def badges(_: argparse.Namespace) -> int:
     """Point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py."""
     from course.notebooks import all_notebooks, set_badge
@@ -168,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", metavar="PAGE.html", help="where to write the page (default: data/pages/try-NAME.html)")
     verb.add_argument("--seeds", type=_positive, default=3, help="how many networks to train (default 3)")
     verb.add_argument("--epochs", type=_positive, help="of each (default: what takes minutes)")
+    add(site)
     add(badges)
     return main_parser
 

@@ -1,5 +1,7 @@
 """The notebooks: what they declare and what of it is recorded, re-executing them in place, badges and set-up cell."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -8,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -17,10 +19,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from helpers.models import build, layer_table
-from helpers.record import DEVICES, LEAST_SEEDS, Study, kind_for, read_run, record_path
 from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke, write_if_changed
-from helpers.training import Experiment
+
+# What needs PyTorch is imported where it is used: some seconds, of which reading a notebook needs none.
+if TYPE_CHECKING:
+    from helpers.record import Study
+    from helpers.training import Experiment
 
 REPOSITORY = f"https://github.com/{OWNER}/{REPO}"
 SETUP_CELL = f"""\
@@ -82,6 +86,8 @@ def declared_studies(path: Path) -> list[Study]:
     Only cells tagged "imports" or "study" are executed, in a namespace of their own, so a study depends on
     nothing else in the notebook. NotebookFailed names a cell that cannot be executed alone.
     """
+    from helpers.record import Study
+
     namespace: dict[str, Any] = {"__name__": path.stem}
     for position, cell in code_cells(read(path)):
         if not set(DECLARING) & set(cell.metadata.get("tags", [])):
@@ -110,6 +116,8 @@ def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
     Each row has study, notebook, declared and recorded (numbers of runs), seeds (complete in every arm), device
     (None where nothing is recorded) and stale (runs whose model has changed since).
     """
+    from helpers.record import DEVICES, kind_for, read_run, record_path
+
     rows = []
     for notebook, study in ((name, study) for name, several in studies.items() for study in several):
         experiments = [e for _, e in study.experiments()]
@@ -136,6 +144,9 @@ def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
     First the seeds that every arm needs, then those beyond; within each, from the fewest multiply-adds to the most. So
     a record that is stopped at any time holds many small studies rather than a part of one large one.
     """
+    from helpers.models import build, layer_table
+    from helpers.record import LEAST_SEEDS
+
     costs: dict[str, int] = {}
 
     def cost(e: Experiment) -> int:  # about, and at most: the multiply-adds of all forward passes

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from course import __main__ as command_line
-from course import bench
+from course import bench, site
 from course.notebooks import REPOSITORY, SETUP_CELL
 from helpers.settings import ROOT
 
@@ -63,13 +63,13 @@ def conda_names(text: str) -> set[str]:
 
 def test_environment_yml_names_what_pyproject_names():
     text = (ROOT / "environment.yml").read_text()
-    assert conda_names(text) == set(requirements("dev", "cluster"))
-    assert conda_names(text.replace("# - tsnecuda", "- tsnecuda")) == set(requirements("dev", "cluster", "gpu"))
+    assert conda_names(text) == set(requirements("dev", "cluster", "site"))
+    assert conda_names(text.replace("# - tsnecuda", "- tsnecuda")) == set(requirements("dev", "cluster", "site", "gpu"))
 
 
 def test_constraints_hold_every_requirement_at_a_version_that_suits_it_and_no_local_one():
     held = pins()
-    for name, requirement in requirements("dev", "cluster", "gpu").items():
+    for name, requirement in requirements("dev", "cluster", "site", "gpu").items():
         assert name in held, f"constraints.txt lacks {name}"
         assert requirement.specifier.contains(held[name]), f"{requirement} against {held[name]}"
     # A local version, such as a build for CPUs alone, comes from elsewhere and does not fit the others.
@@ -87,7 +87,7 @@ def test_every_import_is_declared():
                     names |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     names.add(node.module.split(".")[0])
-    declared = set(requirements("gpu", "cluster"))
+    declared = set(requirements("gpu", "cluster", "site"))
     for folder, names in found.items():
         allowed = declared if folder in ("helpers", "course") else declared | set(requirements("dev"))
         for name in sorted(names - own):
@@ -218,7 +218,7 @@ def test_the_command_line_lists_the_same_verbs(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     listed = capsys.readouterr().out
-    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "try", "badges"):
+    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "try", "site", "badges"):
         assert re.search(rf"^ +{verb}\b", listed, re.MULTILINE) and verb in make_verbs(MAKEFILE)
 
 
@@ -236,6 +236,15 @@ def test_continuous_integration_calls_make_test():
     text = (ROOT / ".ci" / "run").read_text()
     assert "make test" in text and "set -euo pipefail" in text
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_pages_workflow_publishes_what_make_site_builds():
+    text = (ROOT / ".github/workflows/pages.yml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["publish"]["steps"]
+    assert "make site" in [step.get("run") for step in steps]
+    assert [step["uses"] for step in steps if not step.get("uses", "actions/").startswith("actions/")] == []
+    published = next(step["with"]["path"] for step in steps if "upload-pages-artifact" in step.get("uses", ""))
+    assert ROOT / published == site.FOLDER
 
 
 def test_every_benchmark_can_be_measured():
