@@ -41,12 +41,16 @@ SETTINGS = {
     "html_css_files": ["site.css"],
     "html_copy_source": False,
     "html_theme_options": {
+        "logo": {"text": "Convolutional networks"},
         "search_bar_text": "Search the course",
         "secondary_sidebar_items": ["page-toc"],
         "footer_start": [],
         "footer_end": [],
     },
 }
+# The button's name for those who hear it is the text that others see, keys included.
+NAMED = """addEventListener("DOMContentLoaded", () =>
+  document.querySelectorAll(".search-button-field").forEach((button) => (button.ariaLabel = button.innerText)))"""
 # README on the site: its first paragraph, how to start, what was found (from the first picture on), all the rest.
 PARTS = re.compile(r"(.*?)(```sh\n.*?)(!\[.*?)(## All commands\n.*)", re.DOTALL)
 LOCAL = re.compile(r"\]\(([^)#:]+)\)")
@@ -160,13 +164,14 @@ def mathml(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None
     """Write a formula as MathML."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
     formula = convert(node.astext(), display=display)
-    writer.body.append(f'<div class="math">{formula}</div>\n' if display == "block" else formula)
+    writer.body.append(f'<div class="math" tabindex="0">{formula}</div>\n' if display == "block" else formula)
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Make Sphinx write formulas as MathML, and search a page that was opened as a file."""
+    """Make Sphinx write formulas as MathML, name the search button, and search pages that were opened as files."""
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.add_js_file(None, body=NAMED)
     # A page opened as a file may not read others: search then lists titles, without an excerpt of each page.
     app.add_js_file(None, body="DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,19 +3,18 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 from io import BytesIO
 
 import numpy as np
 import pytest
+from browser import COMMAND, needs_browser
 from PIL import Image
 
 from helpers.latent import explorer_page
 from helpers.style import class_colours
 
 CLASSES = ("cat", "dog", "ship")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def written(path, *content, **more):
@@ -123,18 +122,15 @@ def browse(path, body: str) -> dict:
     page = path.read_text().replace("</body>", PROBE.replace("PROBE_BODY", body))
     probe = path.with_name("probe.html")
     probe.write_text(page)
-    command = f"{BROWSER} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=1000,800".split()
-    command += [f"--user-data-dir={path.parent / 'profile'}", "--force-prefers-reduced-motion"]
+    profile = f"--user-data-dir={path.parent / 'profile'}"
+    command = [*COMMAND, "--window-size=1000,800", profile, "--force-prefers-reduced-motion"]
     done = subprocess.run([*command, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=300)
     found = re.search(r'<pre id="notes">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:] + done.stdout[-2000:]
     return json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
 
 
-browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the page (Debian: apt install chromium)")
-
-
-@browser
+@needs_browser
 def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse(points, tmp_path):
     stages, labels, predictions, images = points
     path = written(tmp_path / "page.html", stages, labels, CLASSES, predictions=predictions, images=images)
@@ -169,7 +165,7 @@ def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse
     assert notes["after"] == "cat"
 
 
-@browser
+@needs_browser
 def test_forty_five_thousand_points_are_drawn_and_found_at_once(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(45_000) % 10
