@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Compiled modules are kept, whatever the caller's settings: without them every process imports for some seconds more.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help report test record smoke bench status notebooks try badges lint setup venv latex site
+.PHONY: help report test record smoke bench gpu status notebooks try site badges lint setup venv latex
 
 help:
 	@echo "make VERB, where VERB is one of:"
@@ -28,6 +28,9 @@ smoke: .venv/.ready ## rehearse: retrain everything, tiny, on the embedded digit
 
 bench: .venv/.ready ## run the benchmarks, print a table of ratios, write data/bench.json (BENCH=name)
 	@$(PY) -m course bench $(BENCH)
+
+gpu: .venv/.ready ## on a machine with a GPU: its tests, its benchmarks, the record; elsewhere, list these steps
+	@$(PY) -m course gpu
 
 status: .venv/.ready ## list every study, and how much of it is recorded
 	@$(PY) -m course status

@@ -72,6 +72,15 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def gpu(_: argparse.Namespace) -> int:
+    """Do all that waits for a GPU: its tests, its benchmarks, the record; without one, list it."""
+    from course import gpu as steps
+
+    table = steps.run()
+    print(table.to_string(index=False, max_colwidth=None, justify="left"))
+    return int((table["outcome"] == "failed").any())
+
+
 def status(args: argparse.Namespace) -> int:
     """List every study, and how much of it is recorded."""
     import pandas as pd
@@ -169,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--scheduler", help="address of a Dask scheduler, tcp://...")
     add(smoke, jobs=2)
     add(bench).add_argument("name", nargs="?", help="only this benchmark")
+    add(gpu)
     add(status).add_argument("--json", action="store_true", help="as JSON")
     add(notebooks, jobs=2).add_argument("names", nargs="*", help="beginnings of names, such as 03")
     verb = add(try_)

@@ -22,6 +22,10 @@ def pytest_collection_modifyitems(config, items):
     alone, long = "test_every_notebook", ("test_parallel", "test_train", "test_report", "test_project")
     items.sort(key=lambda item: (alone not in item.name, item.path.stem not in long))
     for item in items:
+        if item.get_closest_marker("gpu"):
+            import torch  # not before it is wanted: it takes seconds
+
+            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
         if alone not in item.name:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 

@@ -177,7 +177,7 @@ def test_work_does_not_go_image_by_image_nor_wait_for_the_device():
     assert not [name for name in noted[0] if any(s in name for s in ("_local_scalar_dense", "nonzero", "is_nonzero"))]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_gpu_is_never_waited_for_and_agrees_with_torchvision():
     images = images_of((3, 32, 32)).cuda()
     generator = torch.Generator("cuda").manual_seed(0)

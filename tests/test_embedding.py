@@ -15,6 +15,9 @@ from sklearn.metrics import silhouette_score
 from taught import taught
 
 from helpers.latent import available_backends, embed, principal, tsne
+from helpers.settings import ROOT
+
+README, ENVIRONMENT = (ROOT / "README.md").read_text(), (ROOT / "environment.yml").read_text()
 
 FAST = {"iterations": 250, "perplexity": 10}
 
@@ -97,7 +100,7 @@ TSNECUDA = (
     "perplexity early_exaggeration learning_rate num_neighbors force_magnify_iters pre_momentum "
     "post_momentum theta epssq n_iter n_iter_without_progress min_grad_norm perplexity_epsilon metric init "
     "return_style num_snapshots verbose random_seed device magnitude_factor"
-)
+)  # 3.0.1 has these, and more for a viewer of its own
 
 
 def stand_in(monkeypatch, name: str, **behaviour) -> Mock:
@@ -147,9 +150,20 @@ def test_without_a_gpu_auto_takes_opentsne(monkeypatch, digits):
 def test_a_broken_tsnecuda_is_found_by_its_constructor(monkeypatch, X):
     broken = OSError("libcudart.so.10.2: cannot open shared object file: No such file or directory\nmore")
     stand_in(monkeypatch, "tsnecuda", side_effect=broken)
-    assert available_backends()["tsnecuda"] == str(broken).splitlines()[0]
+    reason, _, get = available_backends()["tsnecuda"].partition("; ")
+    assert reason == str(broken).splitlines()[0] and "tsnecuda==4.0.1+cu126 -f https://tsnecuda.isx.ai/" in get
     with pytest.raises(ValueError, match="tsnecuda cannot be used here: libcudart"):
         embed(X, "tsnecuda")
+
+
+def test_where_a_gpu_lacks_tsnecuda_one_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "tsnecuda", None)
+    reason = available_backends()["tsnecuda"]
+    assert "tsnecuda" in reason.partition(";")[0] and tsne.GET_TSNECUDA in reason and "\n" not in reason
+    (line,) = (line for line in README.splitlines() if "pip install tsnecuda" in line)
+    (same,) = (line for line in ENVIRONMENT.splitlines() if "pip install tsnecuda" in line)
+    assert line.partition("pip ")[2] == same.partition("pip ")[2] and line.partition("pip ")[2] in tsne.GET_TSNECUDA
 
 
 @pytest.mark.parametrize(

@@ -393,7 +393,7 @@ def test_summary_is_torchsummarys_table(capsys):
     assert text == summary(seeded("r4")) and capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_nets_on_a_gpu_are_looked_at_where_they_are():
     model = build("r4").cuda()
     assert latents(model, torch.randn(4, 3, 32, 32, device="cuda"), "fc1")["fc1"].is_cuda

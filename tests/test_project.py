@@ -218,7 +218,8 @@ def test_the_command_line_lists_the_same_verbs(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     listed = capsys.readouterr().out
-    for verb in ("report", "test", "record", "smoke", "bench", "status", "notebooks", "try", "site", "badges"):
+    verbs = ("report", "test", "record", "smoke", "bench", "gpu", "status", "notebooks", "try", "site", "badges")
+    for verb in verbs:
         assert re.search(rf"^ +{verb}\b", listed, re.MULTILINE) and verb in make_verbs(MAKEFILE)
 
 

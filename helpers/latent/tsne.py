@@ -32,6 +32,11 @@ MOMENTUM, EXAGGERATION, EARLY_ITERATIONS, LEAST_RATE = 0.8, 12.0, 250, 200.0
 # Of the start's deviation, one part in a hundred is noise: it gives the seed a meaning that no library can ignore.
 START_STD, JITTER = 1e-4, 0.01
 NEIGHBOURS = 10
+# PyPI's 3.0.1 imports anywhere and starts with CUDA 10.2 alone; both versions take the arguments that are used here.
+GET_TSNECUDA = (
+    "for a newer GPU: pip install tsnecuda==4.0.1+cu126 -f https://tsnecuda.isx.ai/tsnecuda_stable.html, with the tag "
+    "of your CUDA (cu118, cu124, cu126, cu129, cu130)"
+)
 Made = tuple[np.ndarray, float | None]  # coordinates, and the final divergence where the library has it
 
 
@@ -68,25 +73,26 @@ def _by_sklearn(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNa
 
 @dataclass(frozen=True)
 class Backend:
-    """A library: the package that has its class TSNE, how that is called, and whether it needs a GPU."""
+    """A library: the package that has its class TSNE, how that is called, whether it needs a GPU, how to get it."""
 
     package: str
     run: Callable[[Callable, np.ndarray, np.ndarray, SimpleNamespace], Made]
     gpu: bool = False
+    get: str = ""
 
     def load(self) -> type:
         """Return its class TSNE; any of three errors says why it cannot be used here."""
+        if self.gpu and not torch.cuda.is_available():
+            raise RuntimeError("torch sees no CUDA GPU")
         TSNE = import_module(self.package).TSNE
         if self.gpu:
-            if not torch.cuda.is_available():
-                raise RuntimeError("torch sees no CUDA GPU")
             TSNE()  # tsnecuda imports anywhere; only its constructor loads the library, which may be for another CUDA
         return TSNE
 
 
 # From the fastest to the slowest; scikit-learn's is there for comparison, and where nothing else is.
 BACKENDS = {
-    "tsnecuda": Backend("tsnecuda", _by_tsnecuda, gpu=True),
+    "tsnecuda": Backend("tsnecuda", _by_tsnecuda, gpu=True, get=GET_TSNECUDA),
     "opentsne": Backend("openTSNE", _by_opentsne),
     "sklearn": Backend("sklearn.manifold", _by_sklearn),
 }
@@ -100,7 +106,10 @@ def available_backends() -> dict[str, str | None]:
             backend.load()
             obstacles[name] = None
         except (ImportError, OSError, RuntimeError) as error:
-            obstacles[name] = (str(error) or type(error).__name__).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            obstacles[name] = (
+                reason if isinstance(error, RuntimeError) or not backend.get else f"{reason}; {backend.get}"
+            )
     return obstacles
 
 
