@@ -45,7 +45,7 @@ try: .venv/.ready ## train on a folder of your own pictures, and write a page ab
 site: .venv/.ready ## build the course as a website that works offline, in build/site
 	@$(PY) -m course site
 
-badges: .venv/.ready ## point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py
+badges: .venv/.ready ## point badges, set-up cells and README at git's origin on GitHub, or as helpers/settings.py says
 	@$(PY) -m course badges
 
 lint: .venv/.ready ## ruff over everything

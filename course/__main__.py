@@ -125,9 +125,11 @@ def site(_: argparse.Namespace) -> int:
 
 
 def badges(_: argparse.Namespace) -> int:
-    """Point badges, set-up cells and README at the owner, repository and branch of helpers/settings.py."""
-    from course.notebooks import all_notebooks, set_badge
+    """Point badges, set-up cells and README at git's origin on GitHub, or as helpers/settings.py says."""
+    from course.notebooks import all_notebooks, name_repository, set_badge
 
+    if name_repository():  # what has been imported names the old one
+        return subprocess.call([sys.executable, "-m", "course", "badges"], cwd=ROOT)
     for path in all_notebooks():
         if set_badge(path):
             print(f"{path.name}: changed; re-execute it if its set-up cell did")

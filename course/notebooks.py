@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, smoke, write_if_changed
+from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, STAND_INS, smoke, write_if_changed
 
 # What needs PyTorch is imported where it is used: some seconds, of which reading a notebook needs none.
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if "google.colab" in sys.modules and "helpers" not in sys.modules:
     from course.colab import prepare
 
     prepare()"""
+# An address of a repository on GitHub, as git has it: https, ssh or git@.
+GITHUB = re.compile(r"(?:^|//|@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?$")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 # Cells with one of these tags are all that is executed to learn which studies a notebook declares.
 DECLARING = ("imports", "study")
@@ -223,6 +226,39 @@ async def _execute_one(path: Path) -> bool:
                 print(f"{path.stem}: {output.text.strip().splitlines()[-1]}", file=sys.stderr)
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return write(path, notebook)
+
+
+def origin(folder: Path = ROOT) -> tuple[str, str] | None:
+    """Return owner and repository of git's remote ``origin`` where that is an address on GitHub, else None."""
+    try:
+        command = ["git", "-C", str(folder), "remote", "get-url", "origin"]
+        address = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = GITHUB.search(address)
+    return (found[1], found[2]) if found else None
+
+
+def name_repository(folder: Path = ROOT) -> bool:
+    """Return whether settings.py and CITATION.cff in ``folder`` had to be changed to name git's :func:`origin`.
+
+    They are committed, and what is compared with them is, too: no clone's own remote decides whether tests pass.
+    Without an origin on GitHub they stay as they are; a line on stderr says so while they hold stand-ins.
+    """
+    path, citation, named = folder / "helpers" / "settings.py", folder / "CITATION.cff", origin(folder)
+    line = re.compile(r'^OWNER, REPO, BRANCH = "([^"]*)", "([^"]*)", ', re.MULTILINE)
+    text = path.read_text()
+    if (named or line.search(text).groups()) == STAND_INS:
+        print(
+            f"Badges lead to {'/'.join(STAND_INS)}, which is a stand-in: give your clone its address on GitHub "
+            "(git remote add origin https://github.com/OWNER/REPO), and run make badges again.",
+            file=sys.stderr,
+        )
+    if not named:
+        return False
+    changed = write_if_changed(path, line.sub(f'OWNER, REPO, BRANCH = "{named[0]}", "{named[1]}", ', text))
+    address = f"repository-code: https://github.com/{'/'.join(named)}"
+    return write_if_changed(citation, re.sub(r"(?m)^repository-code: .*$", address, citation.read_text())) or changed
 
 
 def badge(path: Path) -> str:

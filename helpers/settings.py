@@ -25,8 +25,10 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(2**26),
 }
 
-# The badges and the set-up cell of every notebook point here; change it in a fork, then run `make badges`.
+# The badges and the set-up cell of every notebook point here. `make badges` writes what git's remote `origin` is on
+# GitHub in place of the stand-ins, or of another fork's.
 OWNER, REPO, BRANCH = "convolutional-course", "cnn-course", "main"
+STAND_INS = ("convolutional-course", "cnn-course")
 
 
 def smoke() -> bool:
