@@ -55,8 +55,9 @@ def embeddings_folder() -> Path:
 
 
 def pages_folder() -> Path:
-    """Return the folder of pages for a browser, which hold images of data sets: ``data/pages``, which git ignores."""
-    return _rehearsal_folder() / "pages" if smoke() else DATA / "pages"
+    """Return the folder of pages for a browser, which hold images of data sets: ``notebooks/pages``, not in git."""
+    # Below the notebooks, since Jupyter shows what lies beside them and nothing above.
+    return _rehearsal_folder() / "pages" if smoke() else NOTEBOOKS / "pages"
 
 
 def networks_folder() -> Path:

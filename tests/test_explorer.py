@@ -1,196 +1,396 @@
-"""The explorer page: what it holds, and what a real browser makes of it."""
+"""The explorer page: what it holds, and what a real browser makes of it when a reader uses mouse and keyboard."""
 
 import base64
 import json
 import re
+import shutil
 import subprocess
+import time
+import urllib.request
 from io import BytesIO
 
 import numpy as np
 import pytest
-from browser import COMMAND, needs_browser
 from PIL import Image
+from scipy.spatial import cKDTree
+from websocket import create_connection
 
-from helpers.latent import explorer_page
+from helpers.latent import explorer_page, latent_page
+from helpers.latent import plots as latent_plots
+from helpers.record import Run, unpack
+from helpers.settings import embeddings_folder, runs_folder
 from helpers.style import class_colours
 
 CLASSES = ("cat", "dog", "ship")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PART = np.arange(5, 600, 3)
 
 
-def written(path, *content, **more):
-    path.write_text(explorer_page(*content, **more), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def points():
+@pytest.fixture(scope="module")
+def content():
+    """600 pictures in two views: three stages of all, two of a third of them; two stages have answers."""
     random = np.random.default_rng(0)
-    labels = np.arange(300) % 3
-    end = np.array([[0, 0], [9, 0], [0, 9]])[labels] + random.normal(0, 0.7, (300, 2))
-    stages = {"start": random.normal(0, 3, (300, 2)), "end": end}
-    predictions = np.where(np.arange(300) % 50 == 17, 0, labels)
-    images = np.broadcast_to((np.arange(300) % 200 + 28).astype(np.uint8)[:, None, None, None], (300, 3, 32, 32))
-    return stages, labels, predictions, images
+    labels = np.arange(600) // 200
+    corners = np.array([[0, 0], [9, 0], [0, 9]])[labels]
+    every = {epoch: corners * epoch / 4 + random.normal(0, 1.5, (600, 2)) for epoch in (0, 2, 4)}
+    part = {epoch: np.where(np.isin(np.arange(600), PART)[:, None], every[4] + epoch, np.nan) for epoch in (0, 1)}
+    answers = {0: np.zeros(600, int), 4: np.where(np.arange(600) % 50 == 17, 2 - labels, labels)}
+    shades = (np.arange(600) % 200 + 28).astype(np.uint8)[:, None, None, None]
+    return {"all": every, "a third": part}, labels, CLASSES, answers, np.broadcast_to(shades, (600, 3, 32, 32))
+
+
+def page_of(content, pictures=False, **more):
+    *rest, answers, images = content
+    return explorer_page(*rest, answers=answers, images=images if pictures else None, **more)
 
 
 def data_of(page: str) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
+def array_of(text: str, kind: str = "u1") -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
 # --- What the page holds. ---
 
 
-def test_the_page_holds_points_classes_and_predictions_and_no_address(points):
-    stages, labels, predictions, _ = points
-    page = explorer_page(stages, labels, CLASSES, predictions=predictions, title="R2 & <its> latents")
+def test_the_page_holds_points_classes_and_answers_and_no_address(content):
+    views, labels, _, answers, _ = content
+    page = page_of(content, title="R2 & <its> latents")
     data = data_of(page)
-    assert data["points"] == 300 and data["classes"] == list(CLASSES)
+    assert data["points"] == 600 and data["classes"] == list(CLASSES)
     assert data["colours"] == list(class_colours(CLASSES).values())
-    assert np.array_equal(np.frombuffer(base64.b64decode(data["labels"]), np.uint8), labels)
-    assert np.array_equal(np.frombuffer(base64.b64decode(data["predictions"]), np.uint8), predictions)
-    for stage, Y in zip(data["stages"], stages.values(), strict=True):
-        steps = np.frombuffer(base64.b64decode(stage["steps"]), "<u2").reshape(-1, 2)
-        assert np.abs(steps * stage["scale"] + stage["offset"] - Y).max() < 1e-3
+    assert np.array_equal(array_of(data["labels"]), labels)
+    assert {int(epoch): array_of(text).tolist() for epoch, text in data["answers"].items()} == {
+        epoch: found.tolist() for epoch, found in answers.items()
+    }
+    for view, (name, stages) in zip(data["views"], views.items(), strict=True):
+        here = np.arange(600) if view["members"] is None else array_of(view["members"], "<u4")
+        assert view["name"] == name and np.array_equal(here, PART if name == "a third" else np.arange(600))
+        for stage, (epoch, Y) in zip(view["stages"], stages.items(), strict=True):
+            steps = array_of(stage["steps"], "<u2").reshape(-1, 2)
+            assert stage["epoch"] == epoch
+            assert np.abs(steps * stage["scale"] + stage["offset"] - Y[here]).max() < 1e-3
     assert "<title>R2 &amp; &lt;its&gt; latents</title>" in page
     assert "://" not in page and "default-src 'none'" in page
-    assert "sprite" not in data and '<img id="sprite"' not in page
+    assert data["pictures"] is None and "image/webp;base64,U" not in page
 
 
-def test_class_names_cannot_break_the_page(points):
+def test_class_names_cannot_break_the_page(content):
+    views, labels, _, answers, _ = content
     names = ("</script><script>alert(1)", '"quoted"', "ünï")
-    page = explorer_page(*points[:2], names, predictions=points[2])
+    page = explorer_page(views, labels, names, answers=answers)
     assert data_of(page)["classes"] == list(names) and page.count("</script>") == 2
 
 
-def test_images_stand_in_rows_of_one_picture(points):
-    stages, labels, predictions, images = points
-    page = explorer_page(stages, labels, CLASSES, predictions=predictions, images=images)
-    assert data_of(page)["sprite"] == {"size": 32, "columns": 18}
-    encoded = re.search(r'src="data:image/jpeg;base64,([^"]+)"', page)[1]
-    sheet = np.asarray(Image.open(BytesIO(base64.b64decode(encoded))))
-    assert sheet.shape == (17 * 32, 18 * 32, 3)
-    for i in (0, 17, 18, 299):
-        row, column = divmod(i, 18)
-        tile = sheet[row * 32 : (row + 1) * 32, column * 32 : (column + 1) * 32]
-        assert np.abs(tile.astype(int) - images[i, 0, 0, 0]).max() <= 3, i
+def test_pictures_stand_in_rows_of_sheets(content):
+    pictures = data_of(page_of(content, pictures=True))["pictures"]
+    assert {name: pictures[name] for name in ("size", "columns", "each")} == {"size": 32, "columns": 20, "each": 500}
+    sheets = [np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGB")) for text in pictures["sheets"]]
+    assert [sheet.shape for sheet in sheets] == [(25 * 32, 640, 3), (5 * 32, 640, 3)]
+    for i in (0, 17, 20, 499, 500, 599):
+        row, column = divmod(i % 500, 20)
+        tile = sheets[i // 500][row * 32 + 2 : row * 32 + 30, column * 32 + 2 : column * 32 + 30]
+        assert np.abs(tile.astype(int) - (i % 200 + 28)).max() <= 4, i
 
 
-def test_the_file_is_small_without_images():
-    labels = np.arange(45_000) % 10
-    stages = {name: np.random.default_rng(0).normal(size=(45_000, 2)) for name in ("beginning", "middle", "end")}
-    assert len(explorer_page(stages, labels, [str(i) for i in range(10)], predictions=labels)) < 1_000_000
-
-
-def test_arrays_that_do_not_fit_are_refused(points):
-    stages, labels, predictions, images = points
-    for change in ({"stages": {"end": stages["end"][1:]}}, {"predictions": labels[1:]}, {"images": images[1:]}):
-        given = {"stages": stages, "predictions": predictions} | change
-        with pytest.raises(ValueError, match="300 labels do not go together with .*299"):
+def test_arrays_that_do_not_fit_are_refused(content):
+    views, labels, _, answers, images = content
+    one = {"all": {0: views["all"][0]}}
+    for wrong in (
+        {"views": {"all": {0: views["all"][0][1:]}}},
+        {"answers": {0: answers[0][1:]}},
+        {"images": images[1:]},
+    ):
+        given = {"views": one, "answers": answers} | wrong
+        with pytest.raises(ValueError, match="600 labels do not go together with .*599"):
             explorer_page(labels=labels, classes=CLASSES, **given)
-    with pytest.raises(ValueError, match="do not fit into one picture"):
-        large = np.broadcast_to(np.uint8(0), (300, 3, 1000, 1000))
-        explorer_page(stages, labels, CLASSES, predictions=predictions, images=large)
 
 
-# --- In a browser. ---
-
-# What a reader does, and notes of what is then on the page. Functions declared by the page can be called by their name.
-PROBE = """
-<script>
-addEventListener("load", () => {
-  const notes = {}, box = map.getBoundingClientRect();
-  const point = (i) => map.dispatchEvent(new PointerEvent("pointermove",
-    { clientX: box.left + toX(i), clientY: box.top + toY(i), bubbles: true }));
-  const text = () => tip.hidden ? null : [...byId("text").children].map((e) => e.textContent);
-  const colours = () => {
-    const pixels = new Uint32Array(context.getImageData(0, 0, map.width, map.height).data.buffer), count = {};
-    for (const p of pixels) count[p] = (count[p] || 0) + 1;
-    return data.colours.map((_, c) => count[rgba[c]] || 0);
-  };
-  notes.drawn = colours();
-  PROBE_BODY
-  const note = document.createElement("pre");
-  note.id = "notes";
-  note.textContent = JSON.stringify(notes);
-  document.body.append(note);
-});
-</script></body>
-"""
-
-
-def browse(path, body: str) -> dict:
-    page = path.read_text().replace("</body>", PROBE.replace("PROBE_BODY", body))
-    probe = path.with_name("probe.html")
-    probe.write_text(page)
-    profile = f"--user-data-dir={path.parent / 'profile'}"
-    command = [*COMMAND, "--window-size=1000,800", profile, "--force-prefers-reduced-motion"]
-    done = subprocess.run([*command, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=300)
-    found = re.search(r'<pre id="notes">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:] + done.stdout[-2000:]
-    return json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+def test_the_page_of_a_run_holds_what_is_kept_of_it_and_needs_no_data_set(monkeypatch):
+    monkeypatch.setattr(latent_plots, "pictured", lambda *_: pytest.fail("asked for images"))
+    (folder,) = {path.parent for path in embeddings_folder().glob("*/answers-*.json")}
+    key, device = folder.name.split("-")
+    run = Run(json.loads((runs_folder() / device / f"{key}.json").read_text()), "R2")
+    layers = {"convolutions": "flatten", "last hidden layer": "fc2_relu"}
+    page = latent_page(run, layers, (0, 10, 20), film=("fc2_relu", 3_000))
+    data = data_of(page)
+    assert len(page) < 2_500_000 and "<title>The latent space of R2</title>" in page
+    *large, film = data["views"]
+    assert [view["name"] for view in data["views"]] == [*layers, "last hidden layer, every epoch (3,000 pictures)"]
+    assert [stage["epoch"] for stage in film["stages"]] == list(range(21))
+    for view, points in (*zip(large, (45_000, 45_000), strict=True), (film, 3_000)):
+        layer = "flatten" if view is large[0] else "fc2_relu"
+        for stage in view["stages"]:
+            drawn = array_of(stage["steps"], "<u2").reshape(-1, 2) * stage["scale"] + stage["offset"]
+            same = 0
+            for path in folder.glob(f"{layer}-{stage['epoch']:03}-*.npz"):
+                with np.load(path) as kept:
+                    low, high = kept["planes"].transpose(1, 0, 2).astype(int)
+                    note = json.loads(str(kept["note"]))
+                places = (low + 256 * high).T * note["scale"] + note["offset"]
+                same += len(places) == points and np.abs(places - drawn).max() < 0.01
+            assert same == 1, (view["name"], stage["epoch"])
+    labels, members = array_of(data["labels"]), array_of(film["members"], "<u4")
+    assert np.array_equal(np.bincount(labels), run.confusion["train"].sum(axis=1))
+    for count, part in ((45_000, slice(None)), (3_000, members)):
+        kept = [json.loads(path.read_text()) for path in folder.glob("answers-020-*.json")]
+        (kept,) = [each for each in kept if len(unpack(each["labels"])) == count]
+        assert np.array_equal(unpack(kept["labels"]), labels[part])
+        assert np.array_equal(unpack(kept["answers"]), array_of(data["answers"]["20"])[part])
 
 
-@needs_browser
-def test_a_browser_shows_class_prediction_and_image_of_the_point_under_the_mouse(points, tmp_path):
-    stages, labels, predictions, images = points
-    path = written(tmp_path / "page.html", stages, labels, CLASSES, predictions=predictions, images=images)
-    notes = browse(
-        path,
-        """
-        point(17); notes.wrong = [hovered, text()];
-        notes.grey = [...byId("thumb").getContext("2d").getImageData(16, 16, 1, 1).data];
-        point(18); notes.right = [hovered, text()];
-        dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-        notes.stage = [stage, tip.hidden, stages[stage].name];
-        byId("classes").children[1].click();
-        notes.without = colours();
-        point(19); notes.hidden = hovered === 19;
-        map.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + 1, clientY: box.top + 1 }));
-        notes.nothing = [hovered, text()];
-        const before = [toX(40), toY(40)];
-        map.dispatchEvent(new WheelEvent("wheel",
-          { deltaY: -300, clientX: box.left + before[0], clientY: box.top + before[1] }));
-        notes.zoomed = [view.zoom > 1.9 * home.zoom, Math.hypot(toX(40) - before[0], toY(40) - before[1])];
-        point(42); notes.after = data.classes[labels[hovered]];
-        """,
+# --- In a browser, which is told what a hand would do. ---
+
+
+class Browser:
+    """Chromium without a window, over its own protocol: https://chromedevtools.github.io/devtools-protocol."""
+
+    def __init__(self, home):
+        words = (
+            f"{BROWSER} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=1000,800".split()
+        )
+        words += [f"--user-data-dir={home}", "--remote-debugging-port=0", "--force-prefers-reduced-motion"]
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        chosen = home / "DevToolsActivePort"
+        self.wait(lambda: chosen.is_file() and "\n" in chosen.read_text())
+        address, pages = f"http://127.0.0.1:{chosen.read_text().split()[0]}/json", []
+
+        def listed():
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                pages[:] = [page for page in json.load(answer) if page["type"] == "page"]
+            return pages
+
+        self.wait(listed)
+        self.socket = create_connection(pages[0]["webSocketDebuggerUrl"], timeout=120, suppress_origin=True)
+        self.calls, self.events = 0, []
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.do(f"{domain}.enable")
+
+    def wait(self, ready):
+        for _ in range(1200):
+            if ready():
+                return
+            time.sleep(0.1)
+        raise TimeoutError("the browser does not get there")
+
+    def do(self, method, **parameters):
+        self.calls += 1
+        self.socket.send(json.dumps({"id": self.calls, "method": method, "params": parameters}))
+        while (message := json.loads(self.socket.recv())).get("id") != self.calls:
+            self.events.append(message)
+        assert "error" not in message, message
+        return message["result"]
+
+    def js(self, code):
+        found = self.do("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def open(self, path):
+        self.events = []
+        self.do("Page.navigate", url=path.as_uri())
+        self.wait(lambda: self.js("document.readyState === 'complete' && typeof view === 'object' && !scheduled"))
+
+    def mouse(self, kind, x, y, **more):
+        left, top = self.js("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
+        self.do("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + y, **more)
+        self.settled()
+
+    def keys(self, *several):
+        for key in several:
+            text = {"text": key} if len(key) == 1 else {}
+            self.do("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+            self.do("Input.dispatchKeyEvent", type="keyUp", key=key)
+        self.settled()
+
+    def settled(self):
+        self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def told(self):
+        return self.js("tip.hidden ? null : [...byId('text').children].map((line) => line.textContent)")
+
+    def places(self):
+        """Return the places of all pictures on the map, (N, 2), NaN for those that the view lacks."""
+        view, layer, stage = self.js("[view, layer, stage]")
+        page = data_of(self.js("document.documentElement.outerHTML"))
+        here = page["views"][layer]
+        members = np.arange(page["points"]) if here["members"] is None else array_of(here["members"], "<u4")
+        drawn = here["stages"][stage]
+        Y = np.full((page["points"], 2), np.nan)
+        Y[members] = array_of(drawn["steps"], "<u2").reshape(-1, 2) * drawn["scale"] + drawn["offset"]
+        return np.array([view["x"], view["y"]]) + view["zoom"] * Y * [1, -1]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if BROWSER is None:
+        pytest.skip("needs Chromium to open the page (Debian: apt install chromium)")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.socket.close()
+    browser.process.terminate()
+    browser.process.wait(30)
+
+
+@pytest.fixture
+def opened(chromium, content, tmp_path):
+    """The page with its pictures, at its first stage."""
+    path = tmp_path / "page.html"
+    path.write_text(page_of(content, pictures=True), encoding="utf-8")
+    chromium.open(path)
+    return chromium
+
+
+def hovered_as_the_nearest(browser, places, among, random):
+    """Assert that the picture under the mouse is the one of ``among`` that a k-d tree finds within reach."""
+    tree, size = cKDTree(places[among]), browser.js("[map.clientWidth, map.clientHeight]")
+    near = places[random.choice(among, 25)] + random.normal(0, 9, (25, 2))
+    hits = 0
+    for x, y in near[((near > 1) & (near < np.array(size) - 1)).all(axis=1)].round():
+        browser.mouse("mouseMoved", x, y)
+        distance, which = tree.query((x, y))
+        if abs(distance - 12) > 0.01:
+            told = browser.told()
+            assert (told and told[2]) == (f"picture {among[which]}" if distance < 12 else None), (x, y, distance)
+            hits += distance < 12
+    return hits
+
+
+def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
+    random, every = np.random.default_rng(1), np.arange(600)
+    places = opened.places()
+    assert hovered_as_the_nearest(opened, places, every, random) > 5
+    x, y = places[300].round()
+    opened.mouse("mouseWheel", x, y, deltaX=0, deltaY=-600)
+    zoomed = opened.places()
+    assert np.ptp(zoomed[:, 0]) > 4 * np.ptp(places[:, 0]) and np.abs(zoomed[300] - places[300]).max() < 4
+    inside = np.flatnonzero((np.abs(zoomed - [x, y]) < 200).all(axis=1))
+    assert len(inside) and hovered_as_the_nearest(opened, zoomed, every, random) >= 0
+    opened.mouse("mouseMoved", *zoomed[300].round())
+    assert opened.told()[2] == f"picture {cKDTree(zoomed).query(zoomed[300].round())[1]}"
+    opened.mouse("mousePressed", 400, 300, button="left", buttons=1, clickCount=1)
+    opened.mouse("mouseMoved", 360, 330, button="left", buttons=1)
+    opened.mouse("mouseReleased", 360, 330, button="left", clickCount=1)
+    assert np.allclose(opened.places(), zoomed + [-40, 30], atol=1e-6)
+    opened.keys("0")
+    assert np.allclose(opened.places(), places)
+    opened.js("byId('legend').children[1].click()")
+    rest = every[(every < 200) | (every >= 400)]
+    assert hovered_as_the_nearest(opened, places, rest, random) > 5
+    opened.keys("ArrowDown")
+    assert hovered_as_the_nearest(opened, opened.places(), np.setdiff1d(PART, range(200, 400)), random) > 5
+
+
+def test_a_point_tells_class_answer_number_and_picture_of_that_stage(opened, content):
+    opened.keys("ArrowRight", "ArrowRight")
+    for i, lines in ((217, ["dog", "recognised"]), (67, ["cat", "taken for ship"]), (599, ["ship", "recognised"])):
+        opened.js(f"choose({i})")
+        opened.settled()
+        assert opened.told() == [*lines, f"picture {i}"]
+        shade = "[...thumb.getContext('2d').getImageData(16, 16, 1, 1).data]"
+        opened.wait(lambda shade=shade: opened.js(shade)[3] == 255)
+        assert abs(opened.js(shade)[0] - (i % 200 + 28)) <= 4
+    opened.keys("ArrowLeft")
+    assert opened.told() == ["ship", "", "picture 599"], "after epoch 2 no answers were kept"
+
+
+def test_search_finds_a_picture_and_a_class(opened):
+    opened.keys("/", *"417")
+    place = opened.js("(({ x, y, width }) => [x + width / 2, y + width / 2])(ring.getBoundingClientRect())")
+    corner = opened.js("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
+    assert np.allclose(np.subtract(place, corner), opened.places()[417], atol=1) and opened.told()[2] == "picture 417"
+    opened.js("closer(30, 0, 0)")
+    opened.keys("Escape", "/", *"12", "Enter")
+    place, size = opened.places()[12], np.array(opened.js("[map.clientWidth, map.clientHeight]"))
+    assert ((place > 0) & (place < size)).all(), "it is moved into sight"
+    opened.keys("Escape", "/", *"dO")
+    assert opened.js("[...lit].flatMap((is, i) => is ? [i] : [])") == list(range(200, 400))
+    opened.keys("Enter")
+    assert opened.told()[::2] == ["dog", "picture 200"] and "200 of dog" in opened.js("byId('found').textContent")
+    opened.keys("Enter")
+    assert opened.told()[::2] == ["dog", "picture 201"]
+    for words, said in (("600", "the last picture is 599"), ("xyz", "no class begins with this")):
+        opened.keys("Escape", "/", *words)
+        assert opened.js("byId('found').textContent") == said and opened.told() is None
+    opened.keys("Escape")
+    assert opened.js("lit.every((is) => is)") and opened.js("[byId('search').value, byId('found').textContent]") == [
+        "",
+        "",
+    ]
+    opened.keys("ArrowDown", "/", "6")
+    assert opened.js("byId('found').textContent") == "picture 6 is not in this part"
+
+
+def test_keys_step_through_stages_layers_and_colours(opened, content):
+    views = content[0]
+    where = "[layer, stage, byId('when').textContent, Number(byId('stage').value)]"
+    assert opened.js(where) == [0, 0, "before training", 0]
+    opened.keys("ArrowRight")
+    assert opened.js(where) == [0, 1, "after epoch 2", 1]
+    opened.keys("ArrowRight", "ArrowRight")
+    assert opened.js(where) == [0, 2, "after epoch 4", 2]
+    assert np.abs(np.reshape(opened.js("[...at.slice(0, 1200)]"), (600, 2)) - views["all"][4]).max() < 1e-3
+    opened.keys("ArrowDown")
+    assert opened.js(where) == [1, 1, "after epoch 1", 1] and opened.js("isNaN(at[0]) && !isNaN(at[10])")
+    opened.keys("ArrowUp", "ArrowLeft")
+    assert opened.js(where) == [0, 0, "before training", 0]
+    opened.keys("/", "c", "ArrowRight")
+    assert opened.js("[byId('search').value, mode]") == ["c", "class"] and opened.js(where)[1] == 0
+    opened.keys("Escape")
+    before = opened.js("view.zoom")
+    opened.keys("+", "c")
+    assert opened.js("[view.zoom, mode]") == [pytest.approx(1.5 * before), "prediction"]
+    names = opened.do("Accessibility.getFullAXTree")["nodes"]
+    named = {
+        node.get("name", {}).get("value")
+        for node in names
+        if node["role"]["value"] in ("button", "slider", "searchbox")
+    }
+    assert {"all", "a third", "class", "prediction", "right or wrong", "closer", "farther"} <= named
+
+
+def test_colours_are_what_the_page_says_they_are(opened, content):
+    labels, answers = content[1], content[3]
+    drawn = """(() => {
+      const bits = new Uint32Array(context.getImageData(0, 0, map.width, map.height).data.buffer);
+      return modes[mode].colours.map(packed).map((c) => bits.reduce((n, p) => n + (p === c), 0));
+    })()"""
+    legend = "[...byId('legend').children].map((button) => button.textContent)"
+    assert opened.js(legend) == ["cat 200", "dog 200", "ship 200"] and min(opened.js(drawn)) > 500
+    opened.js("byId('legend').children[1].click()")
+    opened.settled()
+    assert [count > 0 for count in opened.js(drawn)] == [True, False, True]
+    opened.js("colourBy('prediction')")
+    opened.settled()
+    assert opened.js(legend) == ["cat 600", "dog 0", "ship 0"] and opened.js(drawn)[1:] == [0, 0]
+    opened.keys("ArrowRight")
+    assert opened.js(legend) == [] and "after epoch 2 was not kept" in opened.js("byId('meaning').textContent")
+    opened.keys("ArrowRight")
+    assert opened.js(legend) == [f"{name} {(answers[4] == k).sum()}" for k, name in enumerate(CLASSES)]
+    opened.js("colourBy('right or wrong')")
+    wrong = int((answers[4] != labels).sum())
+    assert opened.js(legend) == [f"right {600 - wrong}", f"wrong {wrong}"]
+    assert (
+        opened.js(f"[...queue.slice(-{wrong})].sort((a, b) => a - b)") == np.flatnonzero(answers[4] != labels).tolist()
     )
-    assert all(count > 100 for count in notes["drawn"])
-    assert notes["wrong"] == [17, ["ship", "taken for cat", "image 17"]]
-    assert abs(notes["grey"][0] - (17 + 28)) <= 3 and notes["grey"][3] == 255
-    assert notes["right"] == [18, ["cat", "recognised", "image 18"]]
-    assert notes["stage"] == [1, True, "end"]
-    assert notes["without"][1] == 0 and notes["without"][0] > 100
-    assert not notes["hidden"] and notes["nothing"] == [-1, None]
-    assert notes["zoomed"][0] and notes["zoomed"][1] < 2  # a wheel's place is in whole pixels
-    assert notes["after"] == "cat"
+    assert "has learned from these very pictures" in opened.js("byId('meaning').textContent")
 
 
-@needs_browser
-def test_forty_five_thousand_points_are_drawn_and_found_at_once(tmp_path):
-    random = np.random.default_rng(0)
-    labels = np.arange(45_000) % 10
-    Y = random.uniform(-70, 70, (10, 2))[labels] + random.normal(0, 10, (45_000, 2))
-    path = written(tmp_path / "page.html", {"end": Y}, labels, [f"class {i}" for i in range(10)], predictions=labels)
-    notes = browse(
-        path,
-        """
-        const timed = (work, n) => {
-          const once = () => { const t = performance.now(); work(); return performance.now() - t; };
-          const times = Array.from({ length: n }, once);
-          return times.sort((a, b) => a - b)[0];
-        };
-        notes.loop = timed(() => { let s = 0; for (let i = 0; i < 1e7; i++) s += Math.sqrt(i); return s; }, 10);
-        notes.draw = timed(draw, 10);
-        notes.find = timed(() => { for (let i = 0; i < 100; i++) nearest(toX(i * 437), toY(i * 437)); }, 10) / 100;
-        notes.exact = Array.from({ length: 200 }, (_, k) => k * 220).filter((i) => {
-          const x = toX(i), y = toY(i) + 3, found = nearest(x, y);
-          let least = Infinity;
-          for (let j = 0; j < N; j++) least = Math.min(least, Math.hypot(toX(j) - x, toY(j) - y));
-          return Math.abs(Math.hypot(toX(found) - x, toY(found) - y) - least) < 1e-3;
-        }).length;
-        """,
-    )
-    assert notes["exact"] == 200
-    assert sum(notes["drawn"]) > 45_000
-    # Against a plain loop in the same page, some 10 ms on a quiet machine: a busy one says nothing about the page.
-    assert notes["draw"] < 10 * notes["loop"] and notes["find"] < notes["loop"]
+def test_the_page_alone_is_enough_without_pictures_and_in_the_dark(chromium, content, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(page_of(content), encoding="utf-8")
+    chromium.open(path)
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert chromium.js(paper) == "rgb(255, 255, 255)"
+    chromium.do("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    chromium.settled()
+    assert sum(map(int, re.findall(r"\d+", chromium.js(paper)))) < 100
+    assert chromium.js("context.getImageData(0, 0, 1, 1).data[3]") == 0, "the paper shows between the points"
+    chromium.do("Emulation.setEmulatedMedia", features=[])
+    chromium.mouse("mouseMoved", *chromium.places()[5].round())
+    assert chromium.told() and chromium.js("thumb.hidden")
+    asked = {e["params"]["request"]["url"] for e in chromium.events if e["method"] == "Network.requestWillBeSent"}
+    assert asked <= {path.as_uri()}, "a page without network asks for itself alone"
+    assert [e for e in chromium.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")] == []

@@ -1,12 +1,13 @@
-"""Latents in the plane: as a figure, and as a page on which a reader hovers a point and sees its image."""
+"""Latents in the plane: as a figure, and as a page on which a reader walks through all points and their images."""
 
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +16,10 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.signal import convolve2d
 
-from helpers.latent.store import quantised
-from helpers.style import WIDTH, class_colours, new_figure, styled
+from helpers.data import stratified_split
+from helpers.latent.store import answers, pictured, pictures, quantised
+from helpers.record import Run
+from helpers.style import RIGHT, WIDTH, WRONG, class_colours, new_figure, styled
 
 CELLS, NAMES_APART = 24, 0.075  # a side, to find the densest place of a class; the least distance of two names
 
@@ -77,66 +80,113 @@ def plot_latents(Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, h
     return drawing
 
 
-JPEG_QUALITY, LARGEST_SIDE = 75, 16_384  # browsers refuse larger pictures; these are 260,000 images of 32 x 32
+WEBP_QUALITY, SHEET, COLUMNS = 50, 500, 20  # 45,000 pictures are then 12 MB of the page, and few are decoded at once
 
 
 def explorer_page(
-    stages: Mapping[str, np.ndarray],
+    views: Mapping[str, Mapping[int, np.ndarray]],
     labels: np.ndarray,
     classes: Sequence[str],
     *,
-    predictions: np.ndarray,
+    answers: Mapping[int, np.ndarray],
     images: np.ndarray | None = None,
     title: str = "Latent space",
 ) -> str:
-    """Return the page as HTML, one file without network: 5 bytes a point and stage, and 1 kB an image.
+    """Return the page as HTML, one file without network: 5 bytes a point and stage, and 270 an image.
 
-    ``stages``: coordinates (N, 2) by name; labels and predictions: class numbers (N,); ``images``: uint8 (N, 3, H, H).
+    ``views``: by name, coordinates (N, 2) after each of some epochs, NaN for images that none of the view's has.
+    ``labels`` and ``answers``, what the network named after some epochs: (N,). ``images``: uint8 (N, 3, H, H).
     """
-    given = {"predictions": predictions, "images": labels if images is None else images, **stages}
+    given = {f"{name}, epoch {epoch}": Y for name, stages in views.items() for epoch, Y in stages.items()}
+    given |= {"images": labels if images is None else images, **{f"answers {e}": found for e, found in answers.items()}}
     if wrong := {what: len(array) for what, array in given.items() if len(array) != len(labels)}:
         raise ValueError(f"{len(labels)} labels do not go together with {wrong}")
     data = {
         "points": len(labels),
         "classes": list(classes),
         "colours": list(class_colours(classes).values()),
+        "judged": [RIGHT, WRONG],
         "labels": _base64(labels.astype(np.uint8)),
-        "predictions": _base64(predictions.astype(np.uint8)),
-        "stages": [
-            {"name": name, "steps": _base64(steps.astype("<u2")), "offset": offset.tolist(), "scale": scale.tolist()}
-            for name, (steps, offset, scale) in zip(stages, map(quantised, stages.values()), strict=True)
-        ],
+        "answers": {epoch: _base64(found.astype(np.uint8)) for epoch, found in answers.items()},
+        "views": [_view(name, stages, labels, len(classes)) for name, stages in views.items()],
+        "pictures": None if images is None else _pictures(images),
     }
-    sprite = ""
-    if images is not None:
-        jpeg, columns = _sprite(images)
-        data["sprite"] = {"size": images.shape[-1], "columns": columns}
-        sprite = f'<img id="sprite" hidden alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
     template = Path(__file__).with_name("explorer.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=html.escape(title),
-        hint="Point at an image's place to see what it is. Wheel: zoom. Drag: move. Double-click: all."
-        + (" Arrow keys: stages." if len(stages) > 1 else ""),
         description=html.escape(f"{len(labels):,} images of {len(classes)} classes as points in the plane"),
-        sprite=sprite,
         # A class may be called anything, even "</script>".
         data=json.dumps(data).replace("<", "\\u003c"),
     )
 
 
-def _sprite(images: np.ndarray) -> tuple[bytes, int]:
-    """Return all ``images`` as tiles of one JPEG, row by row, and how many stand in a row."""
+def latent_page(
+    run: Run,
+    layers: Mapping[str, str],
+    epochs: Collection[int],
+    *,
+    film: tuple[str, int] | None = None,
+    images: bool = False,
+) -> str:
+    """Return the :func:`explorer_page` of ``run``: its ``layers``, {name: layer}, after ``epochs``, as they are kept.
+
+    ``film``, (layer, points), adds a part of the images after every epoch. Only ``images`` need the data set.
+    """
+    found = {epoch: answers(run, epoch) for epoch in epochs}
+    labels = next(iter(found.values()))[0]
+    views = {
+        name: {e: made.coordinates for e, made in zip(epochs, pictures(run, place, epochs), strict=True)}
+        for name, place in layers.items()
+    }
+    if film:
+        place, points = film
+        name = next((name for name, layer in layers.items() if layer == place), place)
+        left_out = max(0, len(labels) - points)  # as helpers.data.subset does, which needs the images
+        part = stratified_split(labels, left_out)[0] if left_out else np.arange(len(labels))
+        stages = pictures(run, place, range(run.experiment.epochs + 1), points=points)
+        Y = np.full((len(stages), len(labels), 2), np.nan)
+        Y[:, part] = [made.coordinates for made in stages]
+        views[f"{name}, every epoch ({len(part):,} pictures)"] = dict(enumerate(Y))
+    return explorer_page(
+        views,
+        labels,
+        run.classes,
+        answers={epoch: named for epoch, (_, named) in found.items()},
+        images=pictured(run).images.numpy() if images else None,
+        title=f"The latent space of {run.arm or run.experiment.model}",
+    )
+
+
+def _view(name: str, stages: Mapping[int, np.ndarray], labels: np.ndarray, classes: int) -> dict[str, Any]:
+    here = np.flatnonzero(np.isfinite(next(iter(stages.values()))).all(axis=1))
+    drawn = []
+    for epoch, Y in stages.items():
+        steps, offset, scale = quantised(Y[here])
+        names = [place if np.isfinite(place).all() else None for place in name_places(Y[here], labels[here], classes)]
+        drawn.append(
+            {
+                **{"epoch": epoch, "steps": _base64(steps.astype("<u2"))},
+                **{"offset": offset.tolist(), "scale": scale.tolist()},
+                "names": [place if place is None else place.round(3).tolist() for place in names],
+            }
+        )
+    every = len(here) == len(labels)
+    return {"name": name, "members": None if every else _base64(here.astype("<u4")), "stages": drawn}
+
+
+def _pictures(images: np.ndarray) -> dict[str, Any]:
+    """Return ``images`` as sheets, each a WebP of some hundred tiles, row by row."""
     n, _, _, size = images.shape
-    columns = int(np.ceil(np.sqrt(n)))
-    rows = -(-n // columns)
-    if columns * size > LARGEST_SIDE:
-        raise ValueError(f"{n:,} images of {size} x {size} do not fit into one picture; give fewer, or none")
-    tiles = np.full((rows * columns, size, size, 3), 255, np.uint8)
-    tiles[:n] = images.transpose(0, 2, 3, 1)
-    sheet = tiles.reshape(rows, columns, size, size, 3).transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
-    buffer = BytesIO()
-    Image.fromarray(sheet).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue(), columns
+    sheets = []
+    for first in range(0, n, SHEET):
+        some = images[first : first + SHEET].transpose(0, 2, 3, 1)
+        tiles = np.full((-(-len(some) // COLUMNS) * COLUMNS, size, size, 3), 255, np.uint8)
+        tiles[: len(some)] = some
+        rows = tiles.reshape(-1, COLUMNS, size, size, 3).transpose(0, 2, 1, 3, 4)
+        buffer = BytesIO()
+        Image.fromarray(rows.reshape(-1, COLUMNS * size, 3)).save(buffer, "WEBP", quality=WEBP_QUALITY)
+        sheets.append(base64.b64encode(buffer.getvalue()).decode())
+    return {"size": size, "columns": COLUMNS, "each": SHEET, "sheets": sheets}
 
 
 def _base64(array: np.ndarray) -> str:
