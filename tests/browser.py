@@ -79,8 +79,8 @@ class Tab:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Tab]:
-    """Start a browser with its profile in the folder ``profile``, and give its page."""
+def browser(profile: Path, kind: type[Tab] = Tab) -> Iterator[Tab]:
+    """Start a browser with its profile in the folder ``profile``, and give its page, as a ``kind`` of tab."""
     options = [f"--user-data-dir={profile}", "--remote-debugging-port=0", "--force-prefers-reduced-motion"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*COMMAND, *options, "about:blank"], **quiet) as process:
@@ -94,7 +94,7 @@ def browser(profile: Path) -> Iterator[Tab]:
                 time.sleep(0.1)
             page = next(page for page in pages if page["type"] == "page")
             connection = create_connection(page["webSocketDebuggerUrl"], timeout=120, suppress_origin=True)
-            yield Tab(connection)
+            yield kind(connection)
             connection.close()
         finally:
             process.terminate()

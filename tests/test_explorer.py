@@ -3,17 +3,13 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
-import time
-import urllib.request
 from io import BytesIO
 
 import numpy as np
 import pytest
+from browser import BROWSER, Tab, browser
 from PIL import Image
 from scipy.spatial import cKDTree
-from websocket import create_connection
 
 from helpers.latent import explorer_page, latent_page
 from helpers.latent import plots as latent_plots
@@ -22,7 +18,6 @@ from helpers.settings import embeddings_folder, runs_folder
 from helpers.style import class_colours
 
 CLASSES = ("cat", "dog", "ship")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PART = np.arange(5, 600, 3)
 
 
@@ -144,77 +139,35 @@ def test_the_page_of_a_run_holds_what_is_kept_of_it_and_needs_no_data_set(monkey
 # --- In a browser, which is told what a hand would do. ---
 
 
-class Browser:
-    """Chromium without a window, over its own protocol: https://chromedevtools.github.io/devtools-protocol."""
+class Explorer(Tab):
+    """The page in a browser, and a hand on its mouse and keys."""
 
-    def __init__(self, home):
-        words = (
-            f"{BROWSER} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size=1000,800".split()
-        )
-        words += [f"--user-data-dir={home}", "--remote-debugging-port=0", "--force-prefers-reduced-motion"]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        chosen = home / "DevToolsActivePort"
-        self.wait(lambda: chosen.is_file() and "\n" in chosen.read_text())
-        address, pages = f"http://127.0.0.1:{chosen.read_text().split()[0]}/json", []
-
-        def listed():
-            with urllib.request.urlopen(address, timeout=60) as answer:
-                pages[:] = [page for page in json.load(answer) if page["type"] == "page"]
-            return pages
-
-        self.wait(listed)
-        self.socket = create_connection(pages[0]["webSocketDebuggerUrl"], timeout=120, suppress_origin=True)
-        self.calls, self.events = 0, []
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.do(f"{domain}.enable")
-
-    def wait(self, ready):
-        for _ in range(1200):
-            if ready():
-                return
-            time.sleep(0.1)
-        raise TimeoutError("the browser does not get there")
-
-    def do(self, method, **parameters):
-        self.calls += 1
-        self.socket.send(json.dumps({"id": self.calls, "method": method, "params": parameters}))
-        while (message := json.loads(self.socket.recv())).get("id") != self.calls:
-            self.events.append(message)
-        assert "error" not in message, message
-        return message["result"]
-
-    def js(self, code):
-        found = self.do("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def open(self, path):
-        self.events = []
-        self.do("Page.navigate", url=path.as_uri())
-        self.wait(lambda: self.js("document.readyState === 'complete' && typeof view === 'object' && !scheduled"))
+    def show(self, path):
+        self.open(path.as_uri())
+        self.until("typeof view === 'object' && !scheduled")
 
     def mouse(self, kind, x, y, **more):
-        left, top = self.js("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
-        self.do("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + y, **more)
+        left, top = self.run("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
+        self.call("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + y, **more)
         self.settled()
 
     def keys(self, *several):
         for key in several:
             text = {"text": key} if len(key) == 1 else {}
-            self.do("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-            self.do("Input.dispatchKeyEvent", type="keyUp", key=key)
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
         self.settled()
 
     def settled(self):
-        self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def told(self):
-        return self.js("tip.hidden ? null : [...byId('text').children].map((line) => line.textContent)")
+        return self.run("tip.hidden ? null : [...byId('text').children].map((line) => line.textContent)")
 
     def places(self):
         """Return the places of all pictures on the map, (N, 2), NaN for those that the view lacks."""
-        view, layer, stage = self.js("[view, layer, stage]")
-        page = data_of(self.js("document.documentElement.outerHTML"))
+        view, layer, stage = self.run("[view, layer, stage]")
+        page = data_of(self.run("document.documentElement.outerHTML"))
         here = page["views"][layer]
         members = np.arange(page["points"]) if here["members"] is None else array_of(here["members"], "<u4")
         drawn = here["stages"][stage]
@@ -227,11 +180,9 @@ class Browser:
 def chromium(tmp_path_factory):
     if BROWSER is None:
         pytest.skip("needs Chromium to open the page (Debian: apt install chromium)")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.socket.close()
-    browser.process.terminate()
-    browser.process.wait(30)
+    with browser(tmp_path_factory.mktemp("profile"), Explorer) as tab:
+        tab.resize(1000, 800)
+        yield tab
 
 
 @pytest.fixture
@@ -239,13 +190,13 @@ def opened(chromium, content, tmp_path):
     """The page with its pictures, at its first stage."""
     path = tmp_path / "page.html"
     path.write_text(page_of(content, pictures=True), encoding="utf-8")
-    chromium.open(path)
+    chromium.show(path)
     return chromium
 
 
 def hovered_as_the_nearest(browser, places, among, random):
     """Assert that the picture under the mouse is the one of ``among`` that a k-d tree finds within reach."""
-    tree, size = cKDTree(places[among]), browser.js("[map.clientWidth, map.clientHeight]")
+    tree, size = cKDTree(places[among]), browser.run("[map.clientWidth, map.clientHeight]")
     near = places[random.choice(among, 25)] + random.normal(0, 9, (25, 2))
     hits = 0
     for x, y in near[((near > 1) & (near < np.array(size) - 1)).all(axis=1)].round():
@@ -276,7 +227,7 @@ def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
     assert np.allclose(opened.places(), zoomed + [-40, 30], atol=1e-6)
     opened.keys("0")
     assert np.allclose(opened.places(), places)
-    opened.js("byId('legend').children[1].click()")
+    opened.run("byId('legend').children[1].click()")
     rest = every[(every < 200) | (every >= 400)]
     assert hovered_as_the_nearest(opened, places, rest, random) > 5
     opened.keys("ArrowDown")
@@ -286,63 +237,63 @@ def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
 def test_a_point_tells_class_answer_number_and_picture_of_that_stage(opened, content):
     opened.keys("ArrowRight", "ArrowRight")
     for i, lines in ((217, ["dog", "recognised"]), (67, ["cat", "taken for ship"]), (599, ["ship", "recognised"])):
-        opened.js(f"choose({i})")
+        opened.run(f"choose({i})")
         opened.settled()
         assert opened.told() == [*lines, f"picture {i}"]
         shade = "[...thumb.getContext('2d').getImageData(16, 16, 1, 1).data]"
-        opened.wait(lambda shade=shade: opened.js(shade)[3] == 255)
-        assert abs(opened.js(shade)[0] - (i % 200 + 28)) <= 4
+        opened.until(f"{shade}[3] === 255")
+        assert abs(opened.run(shade)[0] - (i % 200 + 28)) <= 4
     opened.keys("ArrowLeft")
     assert opened.told() == ["ship", "", "picture 599"], "after epoch 2 no answers were kept"
 
 
 def test_search_finds_a_picture_and_a_class(opened):
     opened.keys("/", *"417")
-    place = opened.js("(({ x, y, width }) => [x + width / 2, y + width / 2])(ring.getBoundingClientRect())")
-    corner = opened.js("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
+    place = opened.run("(({ x, y, width }) => [x + width / 2, y + width / 2])(ring.getBoundingClientRect())")
+    corner = opened.run("[map.getBoundingClientRect().left, map.getBoundingClientRect().top]")
     assert np.allclose(np.subtract(place, corner), opened.places()[417], atol=1) and opened.told()[2] == "picture 417"
-    opened.js("closer(30, 0, 0)")
+    opened.run("closer(30, 0, 0)")
     opened.keys("Escape", "/", *"12", "Enter")
-    place, size = opened.places()[12], np.array(opened.js("[map.clientWidth, map.clientHeight]"))
+    place, size = opened.places()[12], np.array(opened.run("[map.clientWidth, map.clientHeight]"))
     assert ((place > 0) & (place < size)).all(), "it is moved into sight"
     opened.keys("Escape", "/", *"dO")
-    assert opened.js("[...lit].flatMap((is, i) => is ? [i] : [])") == list(range(200, 400))
+    assert opened.run("[...lit].flatMap((is, i) => is ? [i] : [])") == list(range(200, 400))
     opened.keys("Enter")
-    assert opened.told()[::2] == ["dog", "picture 200"] and "200 of dog" in opened.js("byId('found').textContent")
+    assert opened.told()[::2] == ["dog", "picture 200"] and "200 of dog" in opened.run("byId('found').textContent")
     opened.keys("Enter")
     assert opened.told()[::2] == ["dog", "picture 201"]
     for words, said in (("600", "the last picture is 599"), ("xyz", "no class begins with this")):
         opened.keys("Escape", "/", *words)
-        assert opened.js("byId('found').textContent") == said and opened.told() is None
+        assert opened.run("byId('found').textContent") == said and opened.told() is None
     opened.keys("Escape")
-    assert opened.js("lit.every((is) => is)") and opened.js("[byId('search').value, byId('found').textContent]") == [
+    assert opened.run("lit.every((is) => is)") and opened.run("[byId('search').value, byId('found').textContent]") == [
         "",
         "",
     ]
     opened.keys("ArrowDown", "/", "6")
-    assert opened.js("byId('found').textContent") == "picture 6 is not in this part"
+    assert opened.run("byId('found').textContent") == "picture 6 is not in this part"
 
 
 def test_keys_step_through_stages_layers_and_colours(opened, content):
     views = content[0]
     where = "[layer, stage, byId('when').textContent, Number(byId('stage').value)]"
-    assert opened.js(where) == [0, 0, "before training", 0]
+    assert opened.run(where) == [0, 0, "before training", 0]
     opened.keys("ArrowRight")
-    assert opened.js(where) == [0, 1, "after epoch 2", 1]
+    assert opened.run(where) == [0, 1, "after epoch 2", 1]
     opened.keys("ArrowRight", "ArrowRight")
-    assert opened.js(where) == [0, 2, "after epoch 4", 2]
-    assert np.abs(np.reshape(opened.js("[...at.slice(0, 1200)]"), (600, 2)) - views["all"][4]).max() < 1e-3
+    assert opened.run(where) == [0, 2, "after epoch 4", 2]
+    assert np.abs(np.reshape(opened.run("[...at.slice(0, 1200)]"), (600, 2)) - views["all"][4]).max() < 1e-3
     opened.keys("ArrowDown")
-    assert opened.js(where) == [1, 1, "after epoch 1", 1] and opened.js("isNaN(at[0]) && !isNaN(at[10])")
+    assert opened.run(where) == [1, 1, "after epoch 1", 1] and opened.run("isNaN(at[0]) && !isNaN(at[10])")
     opened.keys("ArrowUp", "ArrowLeft")
-    assert opened.js(where) == [0, 0, "before training", 0]
+    assert opened.run(where) == [0, 0, "before training", 0]
     opened.keys("/", "c", "ArrowRight")
-    assert opened.js("[byId('search').value, mode]") == ["c", "class"] and opened.js(where)[1] == 0
+    assert opened.run("[byId('search').value, mode]") == ["c", "class"] and opened.run(where)[1] == 0
     opened.keys("Escape")
-    before = opened.js("view.zoom")
+    before = opened.run("view.zoom")
     opened.keys("+", "c")
-    assert opened.js("[view.zoom, mode]") == [pytest.approx(1.5 * before), "prediction"]
-    names = opened.do("Accessibility.getFullAXTree")["nodes"]
+    assert opened.run("[view.zoom, mode]") == [pytest.approx(1.5 * before), "prediction"]
+    names = opened.call("Accessibility.getFullAXTree")["nodes"]
     named = {
         node.get("name", {}).get("value")
         for node in names
@@ -358,39 +309,39 @@ def test_colours_are_what_the_page_says_they_are(opened, content):
       return modes[mode].colours.map(packed).map((c) => bits.reduce((n, p) => n + (p === c), 0));
     })()"""
     legend = "[...byId('legend').children].map((button) => button.textContent)"
-    assert opened.js(legend) == ["cat 200", "dog 200", "ship 200"] and min(opened.js(drawn)) > 500
-    opened.js("byId('legend').children[1].click()")
+    assert opened.run(legend) == ["cat 200", "dog 200", "ship 200"] and min(opened.run(drawn)) > 500
+    opened.run("byId('legend').children[1].click()")
     opened.settled()
-    assert [count > 0 for count in opened.js(drawn)] == [True, False, True]
-    opened.js("colourBy('prediction')")
+    assert [count > 0 for count in opened.run(drawn)] == [True, False, True]
+    opened.run("colourBy('prediction')")
     opened.settled()
-    assert opened.js(legend) == ["cat 600", "dog 0", "ship 0"] and opened.js(drawn)[1:] == [0, 0]
+    assert opened.run(legend) == ["cat 600", "dog 0", "ship 0"] and opened.run(drawn)[1:] == [0, 0]
     opened.keys("ArrowRight")
-    assert opened.js(legend) == [] and "after epoch 2 was not kept" in opened.js("byId('meaning').textContent")
+    assert opened.run(legend) == [] and "after epoch 2 was not kept" in opened.run("byId('meaning').textContent")
     opened.keys("ArrowRight")
-    assert opened.js(legend) == [f"{name} {(answers[4] == k).sum()}" for k, name in enumerate(CLASSES)]
-    opened.js("colourBy('right or wrong')")
+    assert opened.run(legend) == [f"{name} {(answers[4] == k).sum()}" for k, name in enumerate(CLASSES)]
+    opened.run("colourBy('right or wrong')")
     wrong = int((answers[4] != labels).sum())
-    assert opened.js(legend) == [f"right {600 - wrong}", f"wrong {wrong}"]
+    assert opened.run(legend) == [f"right {600 - wrong}", f"wrong {wrong}"]
     assert (
-        opened.js(f"[...queue.slice(-{wrong})].sort((a, b) => a - b)") == np.flatnonzero(answers[4] != labels).tolist()
+        opened.run(f"[...queue.slice(-{wrong})].sort((a, b) => a - b)") == np.flatnonzero(answers[4] != labels).tolist()
     )
-    assert "has learned from these very pictures" in opened.js("byId('meaning').textContent")
+    assert "has learned from these very pictures" in opened.run("byId('meaning').textContent")
 
 
 def test_the_page_alone_is_enough_without_pictures_and_in_the_dark(chromium, content, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(page_of(content), encoding="utf-8")
-    chromium.open(path)
+    chromium.show(path)
     paper = "getComputedStyle(document.body).backgroundColor"
-    assert chromium.js(paper) == "rgb(255, 255, 255)"
-    chromium.do("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert chromium.run(paper) == "rgb(255, 255, 255)"
+    chromium.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     chromium.settled()
-    assert sum(map(int, re.findall(r"\d+", chromium.js(paper)))) < 100
-    assert chromium.js("context.getImageData(0, 0, 1, 1).data[3]") == 0, "the paper shows between the points"
-    chromium.do("Emulation.setEmulatedMedia", features=[])
+    assert sum(map(int, re.findall(r"\d+", chromium.run(paper)))) < 100
+    assert chromium.run("context.getImageData(0, 0, 1, 1).data[3]") == 0, "the paper shows between the points"
+    chromium.call("Emulation.setEmulatedMedia", features=[])
     chromium.mouse("mouseMoved", *chromium.places()[5].round())
-    assert chromium.told() and chromium.js("thumb.hidden")
+    assert chromium.told() and chromium.run("thumb.hidden")
     asked = {e["params"]["request"]["url"] for e in chromium.events if e["method"] == "Network.requestWillBeSent"}
     assert asked <= {path.as_uri()}, "a page without network asks for itself alone"
     assert [e for e in chromium.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")] == []
