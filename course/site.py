@@ -20,9 +20,10 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from sphinx.writers.html5 import HTML5Translator
 
 from course.notebooks import BADGE, all_notebooks, read
-from helpers.settings import ROOT
+from helpers.settings import ROOT, pages_folder
 
 FOLDER = ROOT / "build" / "site"
+EXPLORER = "12-latent-space.html"
 STYLE = Path(__file__).with_suffix(".css")
 TITLE = "Convolutional networks by experiment"
 SETTINGS = {
@@ -78,9 +79,23 @@ def build(folder: Path = FOLDER) -> Path:
             app.build()
         if warnings.getvalue():
             raise SiteFailed(warnings.getvalue().replace(f"{source}/", ""))
+        shown = pages / "notebooks" / pages_folder().name / EXPLORER
+        shown.parent.mkdir()
+        shown.write_text(explorer(), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         pages.rename(folder)
     return folder / "index.html"
+
+
+def explorer() -> str:
+    """Return the page that notebook 12 writes and shows, without pictures: those of a data set are not published."""
+    from course.notebooks import declared_studies  # this needs PyTorch, and building the rest does not
+    from helpers.latent import latent_page
+
+    (notebook,) = (path for path in all_notebooks() if path.stem == Path(EXPLORER).stem.replace("-", "_"))
+    run = declared_studies(notebook)[0].runs().only("R2")[0]
+    layers, last = {"convolutions": "flatten", "last hidden layer": "fc2_relu"}, run.experiment.epochs
+    return latent_page(run, layers, (0, last // 2, last), film=("fc2_relu", 3_000))
 
 
 def stage(source: Path) -> None:
