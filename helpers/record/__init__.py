@@ -8,6 +8,7 @@ from helpers.record.evidence import (
     compare_values,
     compare_within,
     interval,
+    kept_values,
     percent,
     share_interval,
     uncollapsed,
