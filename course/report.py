@@ -239,13 +239,15 @@ def data_table(found: Found) -> pd.DataFrame:
 def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
     """Return what the report says of the rule, from the studies of several arms among ``runs``, by name.
 
+    A study that lost all runs but one of an arm says nothing of that arm's variance, and is left out.
     Every study asks of each arm whether it differs from the first one. Counted: these contrasts, and how many are
     separable by the course's rule and by its predecessor, paired t intervals with Bonferroni's correction. Simulated,
     for 3 and 6 seeds: in what share of families without any difference the rule finds one. There, the true variances
     are those that the record shows, sampling error and all, which scatter more than the true ones can.
     """
-    several = {name: found for name, found in runs.items() if len(found.arms) > 1}
-    spread = {name: evidence.kept_values(found, METRIC).var(ddof=1).tolist() for name, found in several.items()}
+    kept = {name: evidence.kept_values(found, METRIC) for name, found in runs.items() if len(found.arms) > 1}
+    several = {name: runs[name] for name, values in kept.items() if values.count().min() > 1}
+    spread = {name: kept[name].var(ddof=1).tolist() for name in several}
     depends = {name: [f"{variance:.3e}" for variance in variances] for name, variances in spread.items()}
     return measured("00-error-rate", lambda: _counts(several) | _simulated(spread), of=depends)
 
