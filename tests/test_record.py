@@ -177,6 +177,15 @@ def test_a_diverged_run_is_recorded_as_such(tmp_path):
     assert "epoch 1" in run["diverged"] and json.loads(write_run(run, tmp_path).read_text())["diverged"]
 
 
+def test_a_run_with_one_class_for_a_whole_split_has_collapsed(run):
+    assert not run.collapsed
+    for split in ("train", "validation"):
+        counts = run.confusion[split].sum(axis=1)
+        one_class = np.zeros((10, 10), dtype=int)
+        one_class[:, 3] = counts
+        assert Run(run.content | {"confusion": run.content["confusion"] | {split: one_class.tolist()}}).collapsed
+
+
 def test_thinned_losses_are_block_means():
     losses = np.random.default_rng(0).random(1000)
     thinned = thin(list(losses), points=100)
