@@ -185,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
     add(notebooks, jobs=2).add_argument("names", nargs="*", help="beginnings of names, such as 03")
     verb = add(try_)
     verb.add_argument("folder", help="one folder a class, or train/ and test/ with such folders")
-    verb.add_argument("--out", metavar="PAGE.html", help="where to write the page (default: data/pages/try-NAME.html)")
+    verb.add_argument("--out", metavar="PAGE.html", help="where the page goes (default: notebooks/pages/try-NAME.html)")
     verb.add_argument("--seeds", type=_positive, default=3, help="how many networks to train (default 3)")
     verb.add_argument("--epochs", type=_positive, help="of each (default: what takes minutes)")
     add(site)

@@ -48,7 +48,7 @@ class TryFailed(RuntimeError):
 def try_folder(folder: Path, out: Path | None = None, seeds: int = 3, epochs: int | None = None) -> Path:
     """Return the page on what networks of so many ``seeds`` make of the pictures in ``folder``.
 
-    It is written to ``out``, by default data/pages/try-NAME.html, over nothing but an older page on the same folder.
+    It is written to ``out``, by default notebooks/pages/try-NAME.html, over nothing but an older page on this folder.
     """
     if smoke():
         raise TryFailed(

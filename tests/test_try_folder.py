@@ -19,6 +19,7 @@ from helpers.data import load
 from helpers.models import build
 from helpers.record import load_weights, read_run
 from helpers.record import run as run_module
+from helpers.settings import ROOT, pages_folder
 
 CLASSES, EACH, SEEDS = ("red & <warm>", "море"), (30, 21), 2
 
@@ -225,3 +226,11 @@ def test_one_training_has_the_interval_of_its_pictures_and_many_classes_a_list()
     shares = np.eye(21)
     shares[3, 3], shares[3, 7] = 0.4, 0.6
     assert try_folder._matrix(shares, many) == "<ul><li>3 taken for 7: 60\u00a0% of the time</li></ul>"
+
+
+def test_readme_and_help_name_the_folder_that_pages_are_written_to(capsys):
+    place = pages_folder().relative_to(ROOT)
+    assert f"`{place}/try-animals.html`" in (ROOT / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        command_line.main(["try", "--help"])
+    assert f"{place}/try-NAME.html" in "".join(capsys.readouterr().out.split())

@@ -7,7 +7,7 @@ differs, simulated with variances that scatter as those of the record do; so the
 Arms share their seeds, but are not compared in pairs: over the record, seeds hardly move arms up and down together.
 
 Readings of the *same* runs, such as two epochs of one training, do go together: :func:`compare_within`. A run that
-gives every picture one class has collapsed: it is counted, and not averaged.
+gives nearly every training picture one class has collapsed: it is counted, and not averaged.
 """
 
 import itertools
