@@ -29,10 +29,8 @@ def name_places(Y: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     # The mean of a class would often lie between its islands, or in another class.
     low, size = Y.min(0), np.ptp(Y, axis=0).max() or 1.0
     places = np.full((classes, 2), np.nan)
-    for c in range(classes):
+    for c in np.unique(labels):
         own = Y[labels == c]
-        if not len(own):
-            continue
         cells = np.minimum(((own - low) / size * CELLS).astype(int), CELLS - 1)
         counts = np.zeros((CELLS, CELLS))
         np.add.at(counts, tuple(cells.T), 1)
@@ -162,14 +160,10 @@ def _view(name: str, stages: Mapping[int, np.ndarray], labels: np.ndarray, class
     drawn = []
     for epoch, Y in stages.items():
         steps, offset, scale = quantised(Y[here])
-        names = [place if np.isfinite(place).all() else None for place in name_places(Y[here], labels[here], classes)]
-        drawn.append(
-            {
-                **{"epoch": epoch, "steps": _base64(steps.astype("<u2"))},
-                **{"offset": offset.tolist(), "scale": scale.tolist()},
-                "names": [place if place is None else place.round(3).tolist() for place in names],
-            }
-        )
+        places = name_places(Y[here], labels[here], classes).round(3)
+        stage = {"epoch": epoch, "steps": _base64(steps.astype("<u2")), "offset": offset.tolist()}
+        stage |= {"scale": scale.tolist(), "names": [p.tolist() if np.isfinite(p).all() else None for p in places]}
+        drawn.append(stage)
     every = len(here) == len(labels)
     return {"name": name, "members": None if every else _base64(here.astype("<u4")), "stages": drawn}
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.data import Split, load, sha256_array, subset
+from helpers.data import Split, load, subset
 from helpers.latent.tsne import Picture, align, embed, intermixing, kl_divergence, principal, quality
 from helpers.record import Run, load_snapshot, pack, unpack
 from helpers.settings import atomic_write, embeddings_folder, smoke
@@ -59,8 +59,8 @@ def load_coordinates(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _digest(steps: np.ndarray, note: Mapping[str, Any]) -> str:
-    text = np.frombuffer(json.dumps(note, sort_keys=True).encode(), np.uint8)
-    return sha256_array(np.concatenate([np.ascontiguousarray(steps, "<u2").view(np.uint8).ravel(), text]))
+    text = json.dumps(note, sort_keys=True).encode()
+    return hashlib.sha256(steps.astype("<u2").tobytes() + text).hexdigest()
 
 
 def latents(model: nn.Module, images: Tensor, layers: str | Sequence[str]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,12 +43,8 @@ Made = tuple[np.ndarray, float | None]  # coordinates, and the final divergence 
 def _by_tsnecuda(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNamespace) -> Made:
     near = math.ceil(3 * plan.perplexity) + 1  # with the point itself; its default is too few
     every = plan.early + plan.late
-    length = {
-        "force_magnify_iters": plan.early,
-        "n_iter": every,
-        "n_iter_without_progress": every,
-        "min_grad_norm": 0.0,
-    }
+    length = {"force_magnify_iters": plan.early, "n_iter": every, "n_iter_without_progress": every}
+    length["min_grad_norm"] = 0.0
     rate = {"learning_rate": plan.learning_rate, "pre_momentum": MOMENTUM, "post_momentum": MOMENTUM}
     model = TSNE(num_neighbors=near, **length, **rate)  # it ignores `random_seed`: the start has the seed
     return model.fit_transform(X, start.astype(np.float32)), None
@@ -71,28 +67,17 @@ def _by_sklearn(TSNE: Callable, X: np.ndarray, start: np.ndarray, plan: SimpleNa
     return model.fit_transform(X), float(model.kl_divergence_)
 
 
-@dataclass(frozen=True)
-class Backend:
-    """A library: the package that has its class TSNE, how that is called, whether it needs a GPU, how to get it."""
+class Backend(NamedTuple):
+    """A library: the package that has its class TSNE, how that is called, and whether it needs a GPU."""
 
     package: str
     run: Callable[[Callable, np.ndarray, np.ndarray, SimpleNamespace], Made]
     gpu: bool = False
-    get: str = ""
-
-    def load(self) -> type:
-        """Return its class TSNE; any of three errors says why it cannot be used here."""
-        if self.gpu and not torch.cuda.is_available():
-            raise RuntimeError("torch sees no CUDA GPU")
-        TSNE = import_module(self.package).TSNE
-        if self.gpu:
-            TSNE()  # tsnecuda imports anywhere; only its constructor loads the library, which may be for another CUDA
-        return TSNE
 
 
 # From the fastest to the slowest; scikit-learn's is there for comparison, and where nothing else is.
 BACKENDS = {
-    "tsnecuda": Backend("tsnecuda", _by_tsnecuda, gpu=True, get=GET_TSNECUDA),
+    "tsnecuda": Backend("tsnecuda", _by_tsnecuda, gpu=True),
     "opentsne": Backend("openTSNE", _by_opentsne),
     "sklearn": Backend("sklearn.manifold", _by_sklearn),
 }
@@ -100,17 +85,17 @@ BACKENDS = {
 
 def available_backends() -> dict[str, str | None]:
     """Return for each backend None where it can be used, or in one line why it cannot."""
-    obstacles: dict[str, str | None] = {}
-    for name, backend in BACKENDS.items():
-        try:
-            backend.load()
-            obstacles[name] = None
-        except (ImportError, OSError, RuntimeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            obstacles[name] = (
-                reason if isinstance(error, RuntimeError) or not backend.get else f"{reason}; {backend.get}"
-            )
-    return obstacles
+    return dict.fromkeys(BACKENDS) | {"tsnecuda": _obstacle_to_tsnecuda()}
+
+
+def _obstacle_to_tsnecuda() -> str | None:
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA GPU"
+    try:
+        import_module("tsnecuda").TSNE()  # only its constructor loads the library, which may be for another CUDA
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"{(str(error) or type(error).__name__).splitlines()[0]}; {GET_TSNECUDA}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -175,15 +160,15 @@ def embed(
         seed=seed,
         threads=torch.get_num_threads(),
     )
-    library = BACKENDS[backend]
-    TSNE = partial(library.load(), perplexity=plan.perplexity, early_exaggeration=plan.early_exaggeration)
-    made, kl = library.run(TSNE, X, _start(X, initialization, seed), plan)
-    version = getattr(sys.modules[library.package.split(".")[0]], "__version__", "unknown")
+    package, run, gpu = BACKENDS[backend]
+    TSNE = partial(import_module(package).TSNE, perplexity=plan.perplexity, early_exaggeration=EXAGGERATION)
+    made, kl = run(TSNE, X, _start(X, initialization, seed), plan)
+    version = getattr(sys.modules[package.split(".")[0]], "__version__", "unknown")
     about = {
         "backend": backend,
         "parameters": vars(plan) | {"dimensions": X.shape[1], "version": version},
         "seconds": round(time.perf_counter() - began, 2),
-        "repeatable": not library.gpu,  # there, sums in no fixed order differ in their last digits: t-SNE amplifies it
+        "repeatable": not gpu,  # there, sums in no fixed order differ in their last digits: t-SNE amplifies it
         "kl": kl,  # the library's own; to compare libraries: kl_divergence
     }
     return Picture(np.ascontiguousarray(made, dtype=np.float32), about)
