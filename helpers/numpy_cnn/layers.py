@@ -11,6 +11,7 @@ what the shares return comes back in their order.
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -288,18 +289,16 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer, seed: int = 0, dtype: np.dtype = np.float32) -> None:
         super().__init__()
         self.layers = list(layers)
-        counts: dict[str, int] = {}
+        generator, counts = np.random.default_rng(seed), Counter()
         for layer in self.layers:
-            counts[layer.label] = counts.get(layer.label, 0) + 1
+            counts[layer.label] += 1
             layer.name = f"{layer.label}{counts[layer.label]}"
             layer.reuse = True
+            layer.initialise(generator, dtype)
         for before, layer in pairwise(self.layers):
             # max(x, 0) may overwrite x if nobody needs x again; the last output belongs to the caller.
             layer.in_place = isinstance(layer, ReLU) and not before.needs_output and layer is not self.layers[-1]
         self.layers[0].needs_input_gradient = False
-        generator = np.random.default_rng(seed)
-        for layer in self.layers:
-            layer.initialise(generator, dtype)
         self.parameters, self.state = self._named("parameters"), self._named("state")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -399,9 +398,8 @@ class Conv2d(Layer):
             raise self.wants(shape, f"(N, H, W, {self.inputs}): channels last, {self.inputs} of them")
         height, width = ((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in shape[:2])
         if min(height, width) < 1:
-            raise self.wants(
-                shape, f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
-            )
+            wanted = f"images of at least {self.kernel} pixels a side, padding of {self.padding} included"
+            raise self.wants(shape, wanted)
         return height, width, self.outputs
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -426,44 +424,32 @@ class Conv2d(Layer):
         channel axes swapped. And dW[r] = Σ_i x[i]' dy[(i + p - r) / s] needs the very same windows of dy, so one
         unrolled block serves both products. A first layer needs no dx; the windows of x are then the cheaper ones.
         """
-        weight = self.parameters["weight"]
-        if not self.needs_input_gradient:
-            dweight, bias = self._summed(lambda share: self._weight_gradient(share, dy))
-            self.gradients = {"weight": dweight.reshape(weight.shape), "bias": bias}
-            return None
-        dx = self.buffer("dx", self.x.shape, dy.dtype)
+        weight, first = self.parameters["weight"], not self.needs_input_gradient
+        dx = None if first else self.buffer("dx", self.x.shape, dy.dtype)
         turned = weight[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, self.inputs)  # (kernel²·out, in)
-        dweight, bias = self._summed(lambda share: self._both_gradients(share, dy, turned, dx))
-        # (in, kernel²·out) -> (in, kernel, kernel, out), turned back by 180° -> (kernel, kernel, in, out)
-        dweight = dweight.reshape(self.inputs, self.kernel, self.kernel, self.outputs)[:, ::-1, ::-1]
-        self.gradients = {"weight": np.ascontiguousarray(dweight.transpose(1, 2, 0, 3)), "bias": bias}
+        shape = (weight.size // self.outputs, self.outputs) if first else turned.T.shape
+
+        def gradients(share: slice) -> tuple[np.ndarray, np.ndarray]:
+            # One share's part of dW, as (kernel²·in, out) or, still turned, (in, kernel²·out), and of db = Σ dy.
+            dweight, dbias = np.zeros(shape, dy.dtype), np.zeros_like(self.parameters["bias"])
+            product = scratch("product", shape, dy.dtype)
+            for block, columns in self._windows_of_x(share) if first else self._windows_of_dy(share, dy):
+                if first:  # (n·H'·W', kernel²·in) and (n·H'·W', out)
+                    left, right = columns, dy[block].reshape(-1, self.outputs)
+                else:  # (n·H·W, in) and (n·H·W, kernel²·out): a window for each pixel of x
+                    np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
+                    left, right = self.x[block].reshape(-1, self.inputs), columns
+                dweight += np.matmul(left.T, right, out=product)
+                dbias += total(dy[block])
+            return dweight, dbias
+
+        shares = zip(*over_images(gradients, len(self.x)), strict=True)
+        dweight, dbias = (sum(arrays[1:], arrays[0]) for arrays in shares)
+        if not first:  # -> (in, kernel, kernel, out), turned back by 180° -> (kernel, kernel, in, out)
+            dweight = dweight.reshape(self.inputs, self.kernel, self.kernel, self.outputs)[:, ::-1, ::-1]
+            dweight = dweight.transpose(1, 2, 0, 3)
+        self.gradients = {"weight": np.ascontiguousarray(dweight).reshape(weight.shape), "bias": dbias}
         return dx
-
-    def _summed(self, work) -> list[np.ndarray]:
-        """Return the sums, in the shares' order, of the arrays that ``work`` returns for each."""
-        return [sum(arrays[1:], arrays[0]) for arrays in zip(*over_images(work, len(self.x)), strict=True)]
-
-    def _weight_gradient(self, share: slice, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return one share's part of dW = columns(x)' dy, as (kernel²·in, out), and of db = Σ dy."""
-        weight, bias = (np.zeros_like(self.parameters[name]) for name in ("weight", "bias"))
-        weight = weight.reshape(-1, self.outputs)
-        product = scratch("product", weight.shape, dy.dtype)
-        for block, columns in self._windows_of_x(share):
-            rows = dy[block].reshape(-1, self.outputs)  # (n·H'·W', out)
-            weight += np.matmul(columns.T, rows, out=product)  # (kernel²·in, n·H'·W') @ (n·H'·W', out)
-            bias += total(rows)
-        return weight, bias
-
-    def _both_gradients(self, share: slice, dy: np.ndarray, turned: np.ndarray, dx: np.ndarray) -> tuple:
-        """Return one share's part of dW, as (in, kernel²·out), still turned, and of db, and write its part of dx."""
-        weight, bias = np.zeros(turned.T.shape, dy.dtype), np.zeros_like(self.parameters["bias"])
-        product = scratch("product", weight.shape, dy.dtype)
-        for block, columns in self._windows_of_dy(share, dy):  # (n·H·W, kernel²·out): a window for each pixel of x
-            np.matmul(columns, turned, out=dx[block].reshape(-1, self.inputs))
-            rows = self.x[block].reshape(-1, self.inputs)  # (n·H·W, in)
-            weight += np.matmul(rows.T, columns, out=product)  # (in, n·H·W) @ (n·H·W, kernel²·out)
-            bias += total(dy[block])
-        return weight, bias
 
     def _windows_of_x(self, share: slice) -> Iterator[tuple[slice, np.ndarray]]:
         # A row of kernel²·in numbers of x, padded, for each output pixel.

@@ -103,11 +103,7 @@ def normaliser(mean: np.ndarray, std: np.ndarray) -> Prepare:
     """Return the function that normalises uint8 pictures (n, H, W, C) by ``mean`` and ``std`` (C,), 0 to 1."""
     mean, std = np.float64(mean), np.float64(std)
     scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
-
-    def prepare(images: np.ndarray) -> np.ndarray:
-        return images.astype(np.float32) * scale - shift
-
-    return prepare
+    return lambda images: images.astype(np.float32) * scale - shift
 
 
 def mirror(p: float) -> Augment:
