@@ -252,14 +252,15 @@ def accuracy_table(runs: Runs, metrics: Sequence[str] | None = None) -> pd.DataF
 
 def arms_table(runs: Runs) -> pd.DataFrame:
     """Return what each arm cost, from the record: parameters, epochs trained and kept, time per epoch."""
-    rows = {}
-    for arm, seeds in runs.by_arm().items():
-        rows[arm] = {
+    rows = {
+        arm: {
             "parameters": f"{seeds[0].metrics['parameters']:,}",
             "epochs": span(run.metrics["epochs"] for run in seeds),
             "weights of epoch": span(run.metrics["best_epoch"] for run in seeds),
             "seconds per epoch": f"{np.median([s for run in seeds for s in run.history['seconds']]):.1f}",
         }
+        for arm, seeds in runs.by_arm().items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -307,10 +308,8 @@ def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
     ax.grid(axis="y", which="minor", visible=True)
     ax.tick_params(axis="y", which="both", length=0)
     if n > 1:
-        handles, labels = ax.get_legend_handles_labels()
-        place = {"loc": "outside upper left", "ncols": min(6, n), "handletextpad": 0.1, "columnspacing": 1.2}
-        for text, handle in zip(figure.legend(handles, labels, **place).get_texts(), handles, strict=True):
-            text.set_color(handle.get_color())
+        look = {"ncols": min(6, n), "handletextpad": 0.1, "columnspacing": 1.2, "labelcolor": "linecolor"}
+        figure.legend(loc="outside upper left", **look)
     return figure
 
 

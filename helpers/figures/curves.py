@@ -69,15 +69,8 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float] | None], styles:
     heights = spread([y for _, y in ends.values()], (high - low) * 9.5 / 72 / inches, low, high)
     for (name, end), height in zip(ends.items(), heights, strict=True):
         colour, place = styles[name][0], (1.03, (height - low) / (high - low))
-        leader = {
-            "arrowstyle": "-",
-            "color": colour,
-            "lw": 0.5,
-            "alpha": 0.5,
-            "shrinkA": 1,
-            "shrinkB": 2,
-            "relpos": (0, 0.5),
-        }
+        leader = {"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.5, "relpos": (0, 0.5)}
+        leader |= {"shrinkA": 1, "shrinkB": 2}
         look = {"color": colour, "va": "center", "annotation_clip": False, "arrowprops": leader}
         ax.annotate(name, end, place, textcoords="axes fraction", **look)
 

@@ -37,7 +37,7 @@ def _numpy(images: Any) -> np.ndarray:
 
 def _grid(ax: Axes, images: np.ndarray, x: float, y: float, size: float, columns: int, text: float = 0.0) -> list:
     """Draw images row by row, ``size`` inches wide, ``text`` inches free above each; return their top left corners."""
-    corners, limits = [], {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+    corners = []
     height = size * images.shape[2] / images.shape[3]
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
@@ -45,7 +45,6 @@ def _grid(ax: Axes, images: np.ndarray, x: float, y: float, size: float, columns
         place = (left, left + size, top + height, top)
         ax.imshow(image.transpose(1, 2, 0), extent=place, interpolation="none", aspect="auto")
         corners.append((left, top))
-    ax.set(**limits)
     return corners
 
 
