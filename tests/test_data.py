@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from scenes import encoded
 from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10
 
 from helpers.data import DataError, DataMissing, channel_statistics, cifar10, load, split_hash, stratified_split, subset
 from helpers.data.images import cached_arrays
@@ -119,7 +120,8 @@ SUMS = [[name, hashlib.md5(content).hexdigest()] for name, content in BATCHES.it
 def small_cifar10(monkeypatch):
     monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
     monkeypatch.setattr(cifar10, "SHA256", SHA256)
-    monkeypatch.setattr(cifar10, "BATCHES", {"train": SUMS[:5], "test": SUMS[5:]})
+    monkeypatch.setattr(CIFAR10, "train_list", SUMS[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", SUMS[5:])
     monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:1/cifar-10-python.tar.gz",))
 
 

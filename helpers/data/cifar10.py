@@ -41,18 +41,7 @@ SHA256 = {
     "test_labels": "a054c239a40ee7f2a5745e7e4bc11a51e9cb40c98134b602c1068e6a207487c6",
 }
 OFFICIAL = ("cifar-10-batches-py", "cifar-10-python.tar.gz")  # a folder, and an archive of it
-# As torchvision has them (a test compares), whose import would take every notebook two seconds.
 ARCHIVE = {"size": 170_498_071, "md5": "c58f30108f718f92721af3b95e74349a"}
-BATCHES = {  # name and MD5 of each
-    "train": [
-        ["data_batch_1", "c99cafc152244af753f735de768cd75f"],
-        ["data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"],
-        ["data_batch_3", "54ebc095f3ab1f0389bbae665268c751"],
-        ["data_batch_4", "634d18415352ddfa80567beed471001a"],
-        ["data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"],
-    ],
-    "test": [["test_batch", "40351d587109b95175f43aff81a1287e"]],
-}
 _CACHE = Path("cache", "cifar10.npz")
 # A 32 x 32 image has 3 kB of pixels; whatever claims more than this is something else.
 _LARGEST, _LARGEST_BATCH = 1 << 20, 1 << 26
@@ -123,7 +112,10 @@ def _decode(copy: list[Path]) -> Arrays:
 
 def _from_batches(copy: Path) -> Iterator[tuple[str, np.ndarray, int]]:
     """Yield split, pixels (32, 32, 3) and label of each image of the official batches, a folder or its archive."""
-    files = [(split, name, md5) for split, batches in BATCHES.items() for name, md5 in batches]
+    from torchvision.datasets import CIFAR10  # not before it is wanted: it takes two seconds
+
+    batches = {"train": CIFAR10.train_list, "test": CIFAR10.test_list}  # name and MD5 of each
+    files = [(split, name, md5) for split, several in batches.items() for name, md5 in several]
     if copy.is_dir():
         contents = {name: (copy / name).read_bytes() for _, name, _ in files if (copy / name).is_file()}
     else:
