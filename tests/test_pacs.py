@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import scene
 
-from helpers.data import DataError, DataMissing, load, names, parse
+from helpers.data import DataError, DataMissing, load, parse
 from helpers.data import folder as pictures
 from helpers.data.images import read_picture
 from helpers.settings import DATA
@@ -20,8 +20,8 @@ COPY = ("cartoon/dog/0.png", "cartoon/house/8.png")
 def small(tmp_path_factory):
     """Return a root with a small PACS: the red of the top left corner is the style, the green the content."""
     root = tmp_path_factory.mktemp("root")
-    for a, style in enumerate(names.STYLES):
-        for b, content in enumerate(names.CONTENTS):
+    for a, style in enumerate(pictures.STYLES):
+        for b, content in enumerate(pictures.CONTENTS):
             folder = root / "pacs" / style / content
             folder.mkdir(parents=True)
             for number in range(COUNTS[style][b]):
@@ -53,7 +53,7 @@ def parts_of(name, root):
 def test_the_label_is_the_style_or_the_content(small):
     for question, which in (("style", 0), ("content", 1)):
         data, parts = parts_of(f"pacs:{question}", small)
-        assert data.classes == names.QUESTIONS[question] and data.source == "pacs"
+        assert data.classes == pictures.QUESTIONS[question] and data.source == "pacs"
         assert sum(map(len, parts)) == sum(map(sum, COUNTS.values()))
         for split in parts:
             # The copy that stands among the houses shows the corner of a dog.
@@ -70,11 +70,11 @@ def test_styles_and_contents_are_restricted(small):
     assert len(labels) == 9 + 9 + 12 + 10
 
 
-@pytest.mark.parametrize("held_out", (*names.CONTENTS, *names.STYLES))
+@pytest.mark.parametrize("held_out", (*pictures.CONTENTS, *pictures.STYLES))
 def test_a_content_or_a_style_is_held_out(small, held_out):
-    asked = "content" if held_out in names.STYLES else "style?styles=art_painting,cartoon,photo"
+    asked = "content" if held_out in pictures.STYLES else "style?styles=art_painting,cartoon,photo"
     data, parts = parts_of(f"pacs:{asked}{'&' if '?' in asked else '?'}held_out={held_out}", small)
-    which, own_names = (0, names.STYLES) if held_out in names.STYLES else (1, names.CONTENTS)
+    which, own_names = (0, pictures.STYLES) if held_out in pictures.STYLES else (1, pictures.CONTENTS)
     own = [kinds(split)[which] == own_names.index(held_out) for split in parts]
     assert not own[0].any() and not own[1].any()
     if which == 0:
@@ -106,11 +106,11 @@ def test_an_archive_gives_the_same_as_the_folder(small, tmp_path):
 
 def test_what_is_missing_or_broken_is_named(small, tmp_path):
     data = load("pacs:style", root=tmp_path)
-    assert not data.available() and data.classes == names.STYLES
+    assert not data.available() and data.classes == pictures.STYLES
     with pytest.raises(DataMissing, match="pacs/<style>/<content>"):
         _ = data.train
     (tmp_path / "pacs").mkdir()
-    for style in names.STYLES[:3]:
+    for style in pictures.STYLES[:3]:
         (tmp_path / "pacs" / style).symlink_to(small / "pacs" / style)
     with pytest.raises(DataError, match="0 pictures of sketch/dog; PACS has 12"):
         _ = load("pacs:style", root=tmp_path).train

@@ -10,10 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from helpers.data import cifar10, folder
-from helpers.data.folder import list_pictures, scan
+from helpers.data.folder import list_pictures, parse, scan
 from helpers.data.images import (
     DIGITS,
-    SPLIT_SEED,
     Arrays,
     DataError,
     DataMissing,
@@ -30,7 +29,6 @@ from helpers.data.images import (
     subset,
     write_pictures,
 )
-from helpers.data.names import parse
 from helpers.settings import DATA, smoke
 
 VALIDATION_SHARE = 0.1
@@ -53,16 +51,10 @@ class Dataset:
     train = property(lambda self: self._loaded.train, doc="Nine tenths of the training images (CIFAR-10: 45,000).")
     validation = property(lambda self: self._loaded.validation, doc="One tenth of them, stratified, to choose by.")
     test = property(lambda self: self._loaded.test, doc="The test images, for the last measurement only.")
-    test_names = property(
-        lambda self: self._loaded.test_names, doc="The file of each test image, (N,), below its folder; else None."
-    )
-    hashes = property(
-        lambda self: self._loaded.hashes, doc="SHA-256 of each array in canonical order, and of the split."
-    )
+    test_names = property(lambda self: self._loaded.test_names, doc="Test images' files in the folder, (N,), or None.")
+    hashes = property(lambda self: self._loaded.hashes, doc="SHA-256 of each array, in canonical order, and the split.")
     source = property(lambda self: self._loaded.source, doc="Which copy the images came from.")
-    mean = property(
-        lambda self: self._statistics[0], doc="Of each channel over the training split, on the scale 0 to 1."
-    )
+    mean = property(lambda self: self._statistics[0], doc="Of each channel of the training split, scale 0 to 1.")
     std = property(lambda self: self._statistics[1], doc="Standard deviation, as the mean float32 (3,).")
 
     @cached_property

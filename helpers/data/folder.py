@@ -1,13 +1,14 @@
 """Any folder of pictures as a data set, train/<class>/** and test/<class>/**, or <class>/** to be split; and PACS.
 
-Copies of a picture, with identical pixels, re-encoded or resized, stay on one side of a split.
+Copies of a picture, with identical pixels, re-encoded or resized, stay on one side of a split. A data set's name, which
+may hold options, is taken apart here, too.
 """
 
 import hashlib
 import os
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,6 @@ from helpers.data.images import (
     read_picture,
     share,
 )
-from helpers.data.names import CONTENTS, STYLES, DatasetName
 
 TEST_SHARE = 0.2
 _LAYOUTS = "Expected PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/*"
@@ -137,9 +137,8 @@ def scan(listing: Listing, cache: Path) -> Scan:
     key = f"{_VERSION} {hashlib.sha256(os.fsencode(stamps)).hexdigest()}"
     name = hashlib.sha256(os.fsencode(listing.folder)).hexdigest()[:12]
     arrays = cached_arrays(cache / f"folder-{name}.npz", key, lambda: _decode(listing))
-    parts = ("images", "labels", "splits", "names", "groups", "digests")
     left_out = pd.DataFrame(arrays["left_out"].astype(object), columns=["file", "class", "reason"])
-    return Scan(listing.classes, *(arrays[part] for part in parts), left_out)
+    return Scan(listing.classes, **arrays | {"left_out": left_out})
 
 
 def load_arrays(folder: Path, cache: Path, options: Collection[str] = ()) -> Arrays:
@@ -232,16 +231,13 @@ def _decode(listing: Listing) -> Arrays:
         else:
             read.append((split, label, name))
     readable = {(split, label) for split, label, _ in read}
-    if absent := [(split, label) for split, _, label in listing.files if (split, label) not in readable]:
-        split, label = absent[0]
-        raise DataError(f"No readable image of {listing.classes[label]} in {listing.folder} ({split}).")
+    for split, _, label in listing.files:
+        if (split, label) not in readable:
+            raise DataError(f"No readable image of {listing.classes[label]} in {listing.folder} ({split}).")
     splits, labels, names = zip(*read, strict=True)
     order, arrays = arranged(pictures, labels)
-    return arrays | {
-        "splits": np.array(splits)[order],
-        "names": np.array(names)[order],
-        "left_out": np.array(left_out, dtype=str).reshape(-1, 3),
-    }
+    arrays |= {"splits": np.array(splits)[order], "names": np.array(names)[order]}
+    return arrays | {"left_out": np.array(left_out, dtype=str).reshape(-1, 3)}
 
 
 def arranged(pictures: Sequence[Picture], labels: Sequence[int]) -> tuple[np.ndarray, Arrays]:
@@ -274,6 +270,98 @@ def duplicate_groups(thumbnails: np.ndarray, digests: np.ndarray) -> np.ndarray:
     graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(digests), len(digests)))
     _, component = connected_components(graph, directed=False)
     return np.unique(component, return_index=True)[1][component]
+
+
+# --- The name of a data set, taken apart and checked: what it asks, and with which options. ---
+
+STYLES = ("art_painting", "cartoon", "photo", "sketch")
+CONTENTS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+QUESTIONS = {"style": STYLES, "content": CONTENTS}
+
+_FOLDER_OPTIONS = {"balance": ("smallest",), "labels": ("random",)}
+# The options of a name, in their order, and what each may be.
+OPTIONS = {
+    "folder": _FOLDER_OPTIONS,
+    "pacs": {"styles": STYLES, "contents": CONTENTS, "held_out": (*CONTENTS, *STYLES), **_FOLDER_OPTIONS},
+}
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """A name taken apart: what stands before the colon, a folder's path or PACS's question, and the options given.
+
+    ``balance``: every class is cut to the size of the smallest, in training and test; ``labels``: those of training
+    and validation are shuffled, so that nothing but memorising helps; ``styles``, ``contents``: these alone of PACS;
+    ``held_out``: what its test set alone holds, a content where style is asked, a style where content is.
+    """
+
+    kind: str
+    rest: str = ""
+    options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        tail = "&".join(f"{option}={','.join(values)}" for option, values in self.options.items())
+        return self.kind + (f":{self.rest}" if self.rest else "") + (f"?{tail}" if tail else "")
+
+    @property
+    def asked(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names that a label of PACS is a position in, and those of the other kind, of which one is held out."""
+        styles, contents = self.options.get("styles", STYLES), self.options.get("contents", CONTENTS)
+        return (styles, contents) if self.rest == "style" else (contents, styles)
+
+
+def parse(name: str) -> DatasetName:
+    """Return ``name`` taken apart and checked; as text it has one spelling, so that one choice is one record.
+
+    Options follow a question mark, as in an address: ``pacs:style?styles=cartoon,photo&held_out=dog``.
+    """
+    if name in ("cifar10", "digits"):
+        return DatasetName(name)
+    kind, _, rest = name.partition(":")
+    if kind not in OPTIONS or not rest:
+        choices = 'choose "cifar10", "digits", "folder:PATH" or "pacs:style" and "pacs:content"'
+        raise ValueError(f"dataset={name!r} is unknown; {choices}")
+    head, mark, tail = rest.rpartition("?")
+    # A folder's name may hold a question mark; options hold an equals sign.
+    plain = not mark or (kind == "folder" and "=" not in tail)
+    try:
+        found = DatasetName(kind, rest) if plain else DatasetName(kind, head, _options(kind, tail))
+        if kind == "pacs":
+            _check_question(found)
+    except ValueError as error:
+        raise ValueError(f"dataset={name!r}: {error}") from None
+    return found
+
+
+def _options(kind: str, text: str) -> dict[str, tuple[str, ...]]:
+    choices, given = OPTIONS[kind], {}
+    for part in text.split("&"):
+        option, _, value = (word.strip() for word in part.partition("="))
+        if option not in choices:
+            raise ValueError(f"no option {option!r}; there are: {', '.join(choices)}")
+        if option in given or not value:
+            raise ValueError(f"give {option} one value, as in {option}=...")
+        wanted = [word.strip() for word in value.split(",")] if option in ("styles", "contents") else [value]
+        for word in wanted:
+            if word not in choices[option]:
+                raise ValueError(f"{option}={word!r} is unknown; choose among: {', '.join(choices[option])}")
+        given[option] = tuple(word for word in choices[option] if word in wanted)
+    # All styles, or all contents, are not worth saying.
+    return {option: given[option] for option in choices if given.get(option) not in (None, STYLES, CONTENTS)}
+
+
+def _check_question(name: DatasetName) -> None:
+    """Raise ValueError for a question about PACS that leaves nothing to learn."""
+    if name.rest not in QUESTIONS:
+        raise ValueError(f"PACS is asked for {' or '.join(QUESTIONS)}, not {name.rest!r}")
+    classes, others = name.asked
+    if len(classes) < 2:
+        raise ValueError(f"one {name.rest} alone, {classes[0]}, leaves nothing to tell apart; name more")
+    for one in name.options.get("held_out", ()):
+        if one not in others:
+            raise ValueError(f"held_out={one!r} is not among the {len(others)} that can be: {', '.join(others)}")
+        if len(others) == 1:
+            raise ValueError(f"held_out={one!r} leaves nothing to train on; name more than {one}")
 
 
 # --- PACS (Li et al., "Deeper, Broader and Artier Domain Generalization", ICCV 2017): 9,991 pictures, each with a style
@@ -310,9 +398,8 @@ def load_pacs(name: DatasetName, root: Path) -> Arrays:
     style, content = divmod(arrays["labels"].astype(int), len(CONTENTS))
     style, content = np.array(STYLES)[style], np.array(CONTENTS)[content]
     asked, other = (style, content) if name.rest == "style" else (content, style)
-    chosen = np.isin(asked, classes) & np.isin(other, others)
-    position = {one: label for label, one in enumerate(classes)}
-    labels = np.array([position.get(one, -1) for one in asked])
+    labels = pd.Index(classes).get_indexer(asked)  # -1 where it is none of them
+    chosen = (labels >= 0) & np.isin(other, others)
     test = np.flatnonzero(chosen & np.isin(other, name.options["held_out"])) if "held_out" in name.options else None
     return divided(arrays | {"labels": labels}, np.flatnonzero(chosen), test, classes, name.options)
 
