@@ -414,18 +414,16 @@ def _whole_pacs(copy: tuple[Path, ...], root: Path) -> Arrays:
 
 
 def _decode_pacs(copy: tuple[Path, ...]) -> Arrays:
-    pictures, labels = [], []
+    pictures, labels, kinds = [], [], list(product(STYLES, CONTENTS))
     for member in tqdm(members(copy, PACS_LARGEST), desc="decoding PACS", disable=None):
-        parts = PurePosixPath(member.path).parts[-3:]
-        # Hidden files and a README do no harm.
-        if len(parts) != 3 or parts[0] not in STYLES or parts[1] not in CONTENTS or parts[2].startswith("."):
-            continue
-        pictures.append(member.picture())
-        labels.append(STYLES.index(parts[0]) * len(CONTENTS) + CONTENTS.index(parts[1]))
+        *kind, name = PurePosixPath(member.path).parts[-3:]
+        if tuple(kind) in kinds and not name.startswith("."):  # hidden files and a README do no harm
+            pictures.append(member.picture())
+            labels.append(kinds.index(tuple(kind)))
     source = ", ".join(path.name for path in copy)
-    for number, kind in enumerate(product(STYLES, CONTENTS)):
-        found, expected = labels.count(number), PACS_COUNTS[kind[0]][CONTENTS.index(kind[1])]
+    for number, (style, content) in enumerate(kinds):
+        found, expected = labels.count(number), PACS_COUNTS[style][CONTENTS.index(content)]
         if found != expected:
-            what = f"{found} pictures of {'/'.join(kind)}; PACS has {expected}"
+            what = f"{found} pictures of {style}/{content}; PACS has {expected}"
             raise DataError(f"{source} has {what}. Complete the copy, or remove it.")
     return arranged(pictures, labels)[1] | {"source": np.array(source)}

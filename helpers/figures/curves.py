@@ -89,11 +89,6 @@ def log_axis(ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _finish_loss(ax: Axes, tops: Sequence[float]) -> None:
-    """End the axis at the highest smooth value, whatever single batches did."""
-    ax.set_ylim(0, 1.05 * max((top for top in tops if np.isfinite(top)), default=1.0))
-
-
 @styled
 def plot_curves(runs: Runs) -> Figure:
     """Return loss and accuracy over the epochs: training beside validation, or both in one panel for one arm.
@@ -102,54 +97,38 @@ def plot_curves(runs: Runs) -> Figure:
     bands reach from the lowest seed to the highest. Where seeds stopped at different epochs, the mean ends with the
     first of them and the others go on as thin lines.
     """
-    return _one_arm(runs) if len(runs.arms) == 1 else _several_arms(runs.by_arm())
-
-
-def _draw_training_loss(ax: Axes, runs: Sequence[Run], colour: str, line: str) -> tuple[tuple | None, float]:
-    """Draw the loss per iteration; return the end of the smooth line and its highest value."""
-    light, smooth = _per_iteration(runs[:1], smooth=False), _per_iteration(runs, smooth=True)
-    if not light.empty:
-        ax.plot(light.index, light, color=colour, lw=0.4, alpha=0.35)
-    return draw_seeds(ax, smooth, colour, line), smooth.max().max()
-
-
-def _one_arm(runs: Sequence[Run]) -> Figure:
-    figure = new_figure(2.4)
-    loss, accuracy = figure.subplots(1, 2)
-    styles = {"training": (INK, "--")} | arm_styles(["validation"])
-    end, top = _draw_training_loss(loss, runs, *styles["training"])
-    validation = per_epoch(runs, "validation_loss")
-    ends = {"training": end, "validation": draw_seeds(loss, validation, *styles["validation"])}
-    _finish_loss(loss, [top, validation.max().max()])
-    label_ends(loss, ends, styles)
-    metrics = {"training": "train_accuracy", "validation": "validation_accuracy"}
-    ends = {name: draw_seeds(accuracy, per_epoch(runs, metric), *styles[name]) for name, metric in metrics.items()}
-    label_ends(accuracy, ends, styles)
-    for ax, label in ((loss, "Loss"), (accuracy, "Accuracy (%)")):
-        ax.set(xlabel="Epoch", ylabel=label, xlim=(0, None))
+    by_arm, alone = runs.by_arm(), len(runs.arms) == 1
+    if alone:
+        figure, styles = new_figure(2.4), {"training": (INK, "--")} | arm_styles(["validation"])
+        losses, accuracies = ([ax, ax] for ax in figure.subplots(1, 2))  # by split
+        losses[0].set_xlabel("Epoch")
+    else:
+        figure, styles = new_figure(4.2), arm_styles(runs.arms)
+        losses, accuracies = figure.subplots(2, 2, sharex=True, sharey="row")
+        losses[0].set_title("Training")
+        losses[1].set_title("Validation")
+    loss_ends, accuracy_ends, tops = {}, {}, []
+    for arm, several in by_arm.items():
+        training, validation = ("training", "validation") if alone else (arm, arm)  # the names of its lines
+        light, smooth = _per_iteration(several[:1], smooth=False), _per_iteration(several, smooth=True)
+        if not light.empty:
+            losses[0].plot(light.index, light, color=styles[training][0], lw=0.4, alpha=0.35)
+        loss = per_epoch(several, "validation_loss")
+        loss_ends[training] = draw_seeds(losses[0], smooth, *styles[training])
+        loss_ends[validation] = draw_seeds(losses[1], loss, *styles[validation])
+        tops += [smooth.max().max(), loss.max().max()]
+        for ax, name, metric in zip(accuracies, (training, validation), ("train", "validation"), strict=True):
+            accuracy_ends[name] = draw_seeds(ax, per_epoch(several, f"{metric}_accuracy"), *styles[name])
+    # The axis ends at the highest smooth value, whatever single batches did; its row shares it.
+    losses[0].set(ylabel="Loss", ylim=(0, 1.05 * max((top for top in tops if np.isfinite(top)), default=1.0)))
+    accuracies[0].set_ylabel("Accuracy (%)")
+    for ax in accuracies:
+        ax.set_xlabel("Epoch")
+    for ax in figure.axes:
+        ax.set_xlim(0, None)
         _epoch_axis(ax)
-    return figure
-
-
-def _several_arms(by_arm: Mapping[str, Sequence[Run]]) -> Figure:
-    figure = new_figure(4.2)
-    axes = figure.subplots(2, 2, sharex=True, sharey="row")
-    styles, loss_ends, accuracy_ends, tops = arm_styles(list(by_arm)), {}, {}, []
-    for arm, runs in by_arm.items():
-        _, top = _draw_training_loss(axes[0, 0], runs, *styles[arm])
-        validation = per_epoch(runs, "validation_loss")
-        loss_ends[arm] = draw_seeds(axes[0, 1], validation, *styles[arm])
-        draw_seeds(axes[1, 0], per_epoch(runs, "train_accuracy"), *styles[arm])
-        accuracy_ends[arm] = draw_seeds(axes[1, 1], per_epoch(runs, "validation_accuracy"), *styles[arm])
-        tops += [top, validation.max().max()]
-    _finish_loss(axes[0, 0], tops)  # its row shares the axis
-    axes[0, 0].set(title="Training", ylabel="Loss", xlim=(0, None))
-    axes[0, 1].set(title="Validation")
-    axes[1, 0].set(xlabel="Epoch", ylabel="Accuracy (%)")
-    axes[1, 1].set(xlabel="Epoch")
-    _epoch_axis(axes[1, 1])
-    label_ends(axes[0, 1], loss_ends, styles)
-    label_ends(axes[1, 1], accuracy_ends, styles)
+    label_ends(losses[1], loss_ends, styles)
+    label_ends(accuracies[1], accuracy_ends, styles)
     return figure
 
 
