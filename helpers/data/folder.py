@@ -416,10 +416,10 @@ def _whole_pacs(copy: tuple[Path, ...], root: Path) -> Arrays:
 def _decode_pacs(copy: tuple[Path, ...]) -> Arrays:
     pictures, labels, kinds = [], [], list(product(STYLES, CONTENTS))
     for member in tqdm(members(copy, PACS_LARGEST), desc="decoding PACS", disable=None):
-        *kind, name = PurePosixPath(member.path).parts[-3:]
-        if tuple(kind) in kinds and not name.startswith("."):  # hidden files and a README do no harm
+        parts = PurePosixPath(member.path).parts[-3:]
+        if parts[:-1] in kinds and not parts[-1].startswith("."):  # hidden files and a README do no harm
             pictures.append(member.picture())
-            labels.append(kinds.index(tuple(kind)))
+            labels.append(kinds.index(parts[:-1]))
     source = ", ".join(path.name for path in copy)
     for number, (style, content) in enumerate(kinds):
         found, expected = labels.count(number), PACS_COUNTS[style][CONTENTS.index(content)]
