@@ -11,13 +11,11 @@ weights, with or without batch norm and dropout, whatever the activation and the
 
 import copy
 import hashlib
-import inspect
 import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
-from math import prod
 
 import torch
 import torchsummary
@@ -41,8 +39,7 @@ def build(name: str, classes: int = 10, **chosen: object) -> nn.Module:
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; choose one of: {', '.join(sorted(MODELS))}")
-    parameters = inspect.signature(MODELS[name]).parameters.values()
-    known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    known = MODELS[name].__kwdefaults__ or {}
     if unknown := sorted(set(chosen) - set(known)):
         choices = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
         raise ValueError(f"model {name!r} has no option {', '.join(unknown)}; its options: {choices}")
@@ -110,10 +107,8 @@ def _walk(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[tu
 
     def note(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         cost = 0
-        if isinstance(module, nn.Conv2d):
-            cost = output[0].numel() * (module.in_channels // module.groups) * prod(module.kernel_size)
-        elif isinstance(module, nn.Linear):
-            cost = output[0].numel() * module.in_features
+        if isinstance(module, nn.Conv2d | nn.Linear):  # each number that leaves it takes all weights of its filter
+            cost = output[0].numel() * module.weight[0].numel()
         if name in steps:
             cost += steps[name][0]["multiply_adds"]  # a layer that is used twice costs twice
         row = {"layer": name, "type": type(module).__name__, "output_shape": list(output.shape[1:])}

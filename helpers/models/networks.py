@@ -35,13 +35,12 @@ class Residual(nn.Module):
 
 
 class Renormalise(nn.Module):
-    """Images normalised by what ``undo`` says, at first ImageNet's mean and deviation, as normalised by ImageNet's."""
+    """Images, normalised by what ``undo`` says, on the scale from -1 to 1 for which GoogLeNet was made."""
 
     def __init__(self) -> None:
         super().__init__()
-        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
-            self.register_buffer(f"target_{name}", torch.tensor(values).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.5))
 
     def undo(self, mean: Tensor, std: Tensor) -> None:
         """Take the mean and deviation, (3,) each on the scale 0 to 1, by which the images were normalised."""
@@ -49,8 +48,8 @@ class Renormalise(nn.Module):
         self.std.copy_(std.view(1, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the images (N, 3, H, W) with ImageNet's normalisation."""
-        return (x * self.std + self.mean - self.target_mean) / self.target_std
+        """Return the images (N, 3, H, W) on that scale."""
+        return 2 * (x * self.std + self.mean) - 1
 
 
 class Scale(nn.Module):
@@ -283,12 +282,8 @@ def improved(
     pools = (*((1, 4) if pool_after_several and not convolutions else (2, 2)), 1 if resolution else 2)
 
     def conv(name: str, inputs: int, outputs: int, size: int, pad: int) -> dict[str, nn.Module | None]:
-        norm = nn.BatchNorm2d(outputs) if batch_norm else None
-        return {
-            f"conv{name}": nn.Conv2d(inputs, outputs, size, padding=pad),
-            f"bn{name}": norm,
-            f"relu{name}": nn.ReLU(),
-        }
+        layer, norm = nn.Conv2d(inputs, outputs, size, padding=pad), nn.BatchNorm2d(outputs) if batch_norm else None
+        return {f"conv{name}": layer, f"bn{name}": norm, f"relu{name}": nn.ReLU()}
 
     layers, side = {}, 32
     for i, (size, pool) in enumerate(zip(sizes, pools, strict=True)):
@@ -368,8 +363,7 @@ def googlenet(classes: int) -> nn.Sequential:
     """
     from torchvision.models import GoogLeNet  # not before it is wanted
 
-    # transform_input: the published weights came from another library, with another normalisation.
-    body = GoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
+    body = GoogLeNet(aux_logits=False, init_weights=False)
     body.fc = nn.Identity()
     enlarge = nn.Upsample(size=GOOGLENET_SIDE, mode="bilinear")
     return chain(renormalise=Renormalise(), enlarge=enlarge, body=body, logits=nn.Linear(1024, classes))
