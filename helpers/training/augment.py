@@ -15,14 +15,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
-def hflip(images: Tensor, chosen: Tensor, probability: float) -> Tensor:
-    """Return the images with left and right exchanged where chosen, bool (N,)."""
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
-
-
-def vflip(images: Tensor, chosen: Tensor, probability: float) -> Tensor:
-    """Return the images with top and bottom exchanged where chosen, bool (N,)."""
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
+def flip(axis: int, images: Tensor, chosen: Tensor, probability: float) -> Tensor:
+    """Return the images mirrored along an axis (3: left and right, 2: top and bottom) where chosen, bool (N,)."""
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(axis), images)
 
 
 def crop(images: Tensor, corners: Tensor, pad: float) -> Tensor:
@@ -99,9 +94,9 @@ class Kind:
 
 ALTERNATELY = "mirrors left and right every image in every other epoch, half of them in the odd ones"
 KINDS = {
-    "hflip": Kind("mirrors left and right, with this probability", 0.5, hflip, high=1),
-    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, vflip, high=1),
-    "altflip": Kind(ALTERNATELY, 1, hflip, low=1, high=1, by_turns=True),
+    "hflip": Kind("mirrors left and right, with this probability", 0.5, partial(flip, 3), high=1),
+    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, partial(flip, 2), high=1),
+    "altflip": Kind(ALTERNATELY, 1, partial(flip, 3), low=1, high=1, by_turns=True),
     "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, crop, whole=True),
     "rotate": Kind("turns by up to this many degrees either way, black fills the corners", 30, rotate, high=180),
     "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, blur, low=0.1),
