@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,8 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 
 def expected_calibration_error(curve: dict[str, list[Any]]) -> float:
     """Return the mean distance between confidence and accuracy over all predictions of a :func:`reliability` curve."""
-    count = np.array(curve["count"], dtype=float)
     gaps = np.abs(np.subtract(curve["confidence"], curve["accuracy"]))
-    return float((count * gaps).sum() / max(count.sum(), 1))
+    return float(np.average(gaps, weights=curve["count"]))
 
 
 def thin(losses: list[float], points: int = POINTS_PER_RUN) -> dict[str, list[float]]:
@@ -72,12 +72,10 @@ def thin(losses: list[float], points: int = POINTS_PER_RUN) -> dict[str, list[fl
 
 def _commit() -> str:
     """Return the commit of the sources, with ``+`` where they were changed since, or "unknown" outside git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=True).stdout.strip()
-
+    ask = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "helpers") else "")
+        changed = ask(["git", "status", "--porcelain", "--", "helpers"])
+        return ask(["git", "rev-parse", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -213,8 +211,8 @@ def default_jobs(device: str) -> int:
     return min(RUNS_PER_GPU, cpu_count()) if device == "cuda" else cpu_count()
 
 
-def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None = None) -> dict[str, Any]:
-    """Return the record of the experiment with ``choices``, trained in a process of its own with so many threads.
+def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None = None) -> dict[str, Any] | str:
+    """Return the record of the experiment with ``choices``, trained in a process of its own, or why there is none.
 
     A joblib or Dask worker executes this, with the package and a copy of the data set; it is tried ``ATTEMPTS`` times.
     """
@@ -231,30 +229,23 @@ def train_apart(choices: dict[str, Any], threads: int, checkpoints: str | None =
                 return json.loads(out.read_text())
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
     last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-    raise RuntimeError(f"{how}: {last[0]}")
+    return f"{choices['model']} seed {choices['seed']}: {how}: {last[0]}"
 
 
-def _attempt(e: Experiment, threads: int, checkpoints: str | None) -> tuple[Experiment, dict[str, Any] | str]:
-    try:
-        return e, train_apart(e.choices(), threads, checkpoints)
-    except RuntimeError as error:
-        return e, str(error)
-
-
-def _outcomes(todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None) -> Iterable[tuple]:
-    """Yield every experiment with its record, or with why there is none, as they come in."""
+def _outcomes(todo: Sequence[Experiment], device: str, jobs: int | None, scheduler: str | None) -> Iterable[dict | str]:
+    """Yield the record of every experiment, or why there is none, as they come in."""
     if scheduler is None and jobs == 1:
         for experiment in todo:
-            yield experiment, train_run(experiment, device=device, checkpoints=checkpoint_folder())
+            yield train_run(experiment, device=device, checkpoints=checkpoint_folder())
     elif scheduler is None:
         jobs = jobs or default_jobs(device)
         threads = max(1, cpu_count() // jobs)
         workers = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch=jobs)
-        yield from workers(delayed(_attempt)(e, threads, str(checkpoint_folder())) for e in todo)
+        yield from workers(delayed(train_apart)(e.choices(), threads, str(checkpoint_folder())) for e in todo)
     else:
         with _cluster(scheduler), parallel_config(backend="dask"):
             # A worker's checkpoints stay with the worker; if that dies, Dask gives its run to another.
-            yield from Parallel(return_as="generator_unordered")(delayed(_attempt)(e, 1, None) for e in todo)
+            yield from Parallel(return_as="generator_unordered")(delayed(train_apart)(e.choices(), 1) for e in todo)
 
 
 def _cluster(scheduler: str) -> Any:
@@ -287,9 +278,9 @@ def record(
             _ = load_data(dataset).train  # missing or broken data end it here, with one clear error, not once per run
     failures = []
     with tqdm(total=len(todo), desc=f"{title}: {len(todo)} runs on {device}", unit="run", disable=None) as bar:
-        for experiment, finished in _outcomes(todo, device, jobs, scheduler):
+        for finished in _outcomes(todo, device, jobs, scheduler):
             if isinstance(finished, str):
-                failures.append(f"{experiment.model} seed {experiment.seed}: {finished}")
+                failures.append(finished)
             else:
                 write_run(finished)
                 for suffix in (".pt", ".npz"):  # its checkpoint has served
