@@ -40,7 +40,14 @@ def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, nee
         raise ValueError(f"figure {name}: give a caption and an alt text")
     folder = generated_folder() / "figures"
     if needs is not None and not needs.available():
-        shown = _committed(name, needs)
+        committed = GENERATED / "figures" / f"{name}.png"
+        if not committed.is_file():
+            raise DataMissing(
+                f"figure {name} shows images of {needs.name}, which is absent, and there is no committed {committed}; "
+                "data/README.md says how to get the data set"
+            )
+        print(f"{needs.name} is absent: figure {name} is shown as it was committed", file=sys.stderr)
+        shown = committed.read_bytes()
     else:
         drawn, paged = styled(draw)(), folder / f"{name}.pdf"
         shown = png(drawn)
@@ -54,30 +61,16 @@ def figure(name: str, draw: Callable[[], Figure], *, caption: str, alt: str, nee
     display(Image(data=shown, format="png", width=width, metadata={"alt": alt}), Markdown(caption))
 
 
-def _committed(name: str, needs: Dataset) -> bytes:
-    """Return the committed picture, after a line on stderr that this is what is shown."""
-    path = GENERATED / "figures" / f"{name}.png"
-    if not path.is_file():
-        raise DataMissing(
-            f"figure {name} shows images of {needs.name}, which is absent, and there is no committed {path}; "
-            "data/README.md says how to get the data set"
-        )
-    print(f"{needs.name} is absent: figure {name} is shown as it was committed", file=sys.stderr)
-    return path.read_bytes()
-
-
 def _figure_tex(name: str, caption: str, alt: str) -> str:
     # The alt text stands in the source, for readers of it and for LaTeX that tags PDFs.
-    return "\n".join([
-        f"% Written by notebook {name[:2]}; change it there.",
-        r"\begin{figure}[tbp]",
-        r"  \centering",
-        rf"  \includegraphics[alt={{{markdown(alt)}}}]{{generated/figures/{name}.pdf}}",
-        rf"  \caption{{{markdown(caption)} \madeby{{{name[:2]}}}}}",
-        rf"  \label{{fig:{name}}}",
-        r"\end{figure}",
-        "",
-    ])  # fmt: skip
+    return rf"""% Written by notebook {name[:2]}; change it there.
+\begin{{figure}}[tbp]
+  \centering
+  \includegraphics[alt={{{markdown(alt)}}}]{{generated/figures/{name}.pdf}}
+  \caption{{{markdown(caption)} \madeby{{{name[:2]}}}}}
+  \label{{fig:{name}}}
+\end{{figure}}
+"""
 
 
 def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
@@ -99,23 +92,26 @@ def table(name: str, content: pd.DataFrame, *, caption: str) -> None:
 def table_tex(name: str, content: pd.DataFrame, caption: str, made_by: str | None = None) -> str:
     """Return a LaTeX table float of ``content``; a table too wide for the page is scaled to fit."""
     note = rf" \madeby{{{name[:2]}}}" if _NAME.fullmatch(name) else ""
-    return "\n".join([
-        f"% Written by {made_by or 'notebook ' + name[:2]}; change it there.",
-        r"\begin{table}[htbp]",
-        r"  \centering\small",
-        rf"  \caption{{{markdown(caption)}{note}}}",
-        rf"  \label{{tab:{name}}}",
-        r"  \begin{fitted}",
-        tabular(content),
-        r"  \end{fitted}",
-        r"\end{table}",
-        "",
-    ])  # fmt: skip
+    return rf"""% Written by {made_by or "notebook " + name[:2]}; change it there.
+\begin{{table}}[htbp]
+  \centering\small
+  \caption{{{markdown(caption)}{note}}}
+  \label{{tab:{name}}}
+  \begin{{fitted}}
+{tabular(content)}
+  \end{{fitted}}
+\end{{table}}
+"""
 
 
-def sentence(name: str, text: object) -> None:
-    """Print what the record says in words, such as a verdict, and keep it for the report; several lines as a list."""
-    _keep_text(name, text, [])
+def sentence(name: str, text: object, comments: Sequence[str] = ()) -> None:
+    """Print words such as a verdict's, and keep them for the report, several lines as a list, under ``comments``."""
+    _check_name(name)
+    lines = [markdown(line) for line in str(text).strip().splitlines()]
+    if len(lines) > 1:
+        lines = [r"\begin{itemize}", *(rf"  \item {line}" for line in lines), r"\end{itemize}"]
+    head = "".join(f"% {line}\n" for line in (f"Written by notebook {name[:2]}; change it there.", *comments))
+    write_if_changed(generated_folder() / "texts" / f"{name}.tex", head + "\n".join(lines) + "%\n")
     print(str(text).strip())
 
 
@@ -130,17 +126,7 @@ def takeaway(name: str, text: str, *, rests_on: Mapping[str, bool]) -> None:
         raise ValueError(f"takeaway {name}: name the facts of the record that it rests on")
     for fact in (fact for fact, holds in rests_on.items() if not holds):
         print(f"The record does not bear this out: {fact}.")
-    _keep_text(name, text, [f"{HOLDS if holds else FAILS}: {fact}" for fact, holds in rests_on.items()])
-    print(text.strip())
-
-
-def _keep_text(name: str, text: object, comments: Sequence[str]) -> None:
-    _check_name(name)
-    lines = [markdown(line) for line in str(text).strip().splitlines()]
-    if len(lines) > 1:
-        lines = [r"\begin{itemize}", *(rf"  \item {line}" for line in lines), r"\end{itemize}"]
-    head = "".join(f"% {line}\n" for line in (f"Written by notebook {name[:2]}; change it there.", *comments))
-    write_if_changed(generated_folder() / "texts" / f"{name}.tex", head + "\n".join(lines) + "%\n")
+    sentence(name, text, [f"{HOLDS if holds else FAILS}: {fact}" for fact, holds in rests_on.items()])
 
 
 def measured(name: str, compute: Callable[[], Any], *, of: Mapping[str, Any] | None = None) -> Any:
