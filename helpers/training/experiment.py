@@ -19,6 +19,7 @@ from helpers.training.augment import augmentation
 from helpers.training.parts import LOSSES, OPTIMIZERS, SCHEDULES
 
 CHOICES = {"precision": ("fp32", "bf16"), "engine": ("torch", "numpy"), "class_weights": ("", "balanced")}
+CHOICES |= {"flagship": (True, False), "snapshots": (True, False)}
 # Networks that are known to build: the runs of an arm, and its record, ask again for the same one.
 _BUILT: set[tuple[str, str]] = set()
 
@@ -95,12 +96,9 @@ class Experiment:
         object.__setattr__(self, "lr", float(self.lr))
         _number("averaging", self.averaging, float, 0, 1)
         _number("mixup", self.mixup, float, 0)
-        for name in ("flagship", "snapshots"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"{name}={value!r}: choose True or False")
         for name, choices in CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(repr, choices))}")
+            if (value := getattr(self, name)) not in choices or not isinstance(value, type(choices[0])):  # 1 == True
+                raise ValueError(f"{name}={value!r}: choose {' or '.join(map(repr, choices))}")
         if self.class_weights and (self.loss == "KLDivLoss" or "weight" in self.loss_options):
             raise ValueError(f"class_weights={self.class_weights!r} needs CrossEntropyLoss without weights of its own")
         if not isinstance(self.initial, str) or not re.fullmatch(r"([a-z0-9]+(-[a-z0-9]+)*)?", self.initial):
