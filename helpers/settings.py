@@ -71,11 +71,7 @@ def generated_folder() -> Path:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path`` so that a reader finds the old file or the new one, never a part.
-
-    The bytes go to a temporary neighbour, reach the disk, and then take the name in one step (POSIX rename).
-    """
-    path = Path(path)
+    """Write ``content`` to ``path`` by way of a neighbour: a reader finds the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -93,10 +93,7 @@ class Published:
     report = property(lambda self: self.key.split("/", 1)[0])  # its key in the bibliography, too
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the ends, in percent, of the 95 % interval of an accuracy, or None where its pictures are not known.
-
-        Wilson's interval of a proportion: it covers the draw of the pictures, not that of the seed.
-        """
+        """Return the ends of an accuracy's :func:`share_interval`, in percent, or None if its pictures are unknown."""
         if self.pictures is None:
             return None
         low, high = share_interval(round(self.value / 100 * self.pictures), self.pictures)

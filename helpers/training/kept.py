@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -76,12 +75,12 @@ def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 def network_path(name: str) -> Path:
     """Return the file of the kept network ``name``, in a rehearsal from its own folder if it is there."""
-    paths = [path for folder in (networks_folder(), DATA / "networks") for path in folder.glob("*.safetensors")]
-    for path in paths:
-        if path.stem == name:
-            return path
-    known = ", ".join(sorted({path.stem for path in paths})) or "none yet"
-    raise DataMissing(f"there is no network {name!r} in {networks_folder()}; there are: {known}")
+    folders = DATA / "networks", networks_folder()
+    known = {path.stem: path for folder in folders for path in folder.glob("*.safetensors")}
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none yet"
+        raise DataMissing(f"there is no network {name!r} in {networks_folder()}; there are: {there}")
+    return known[name]
 
 
 def start(experiment: Experiment, data: Dataset) -> nn.Module:
@@ -135,7 +134,7 @@ def _googlenet_file() -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(GOOGLENET_URL, str(path), hash_prefix=wanted)
-        except (URLError, OSError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             reason = getattr(error, "reason", error)
             raise DataMissing(f"GoogLeNet's weights could not be downloaded ({reason}): {ways}") from error
     if not (found := sha256_file(path)).startswith(wanted):
@@ -180,21 +179,18 @@ def pictures(split: Split) -> cnn.Pictures:
 
 @torch.no_grad()
 def load_weights(model: nn.Sequential, network: cnn.Sequential) -> None:
-    """Copy the weights of a NumPy network, for images of 32x32, into the PyTorch network with the same layers."""
-    # PyTorch keeps outputs first, and flattens images channel by channel.
-    shape, images = (32, 32, 3), None  # what a layer gets, and what the last Flatten got
+    """Copy the weights of a NumPy network into the PyTorch network with the same layers."""
+    channels = 3  # of what a layer gets; PyTorch keeps outputs first, and flattens images channel by channel
     for layer, module in zip(network.layers, model, strict=True):
-        images = shape if isinstance(layer, cnn.Flatten) else images
-        shape = layer.output_shape(shape)
         if layer.parameters:
             weight = torch.from_numpy(layer.parameters["weight"])
-            if isinstance(layer, cnn.Linear):  # (H·W·C, out) -> (out, C·H·W), and later (in, out) -> (out, in)
-                weight = weight.reshape(*images, -1).permute(3, 2, 0, 1).flatten(1)
-                images = (1, 1, *shape)
-            elif weight.ndim == 4:
-                weight = weight.permute(3, 2, 0, 1)  # (k, k, in, out) -> (out, in, k, k)
+            if weight.ndim == 4:  # (k, k, in, out) -> (out, in, k, k)
+                weight = weight.permute(3, 2, 0, 1)
+            elif weight.ndim == 2:  # (H·W·C, out) -> (out, C·H·W)
+                weight = weight.unflatten(0, (-1, channels)).permute(2, 1, 0).flatten(1)
             module.weight.copy_(weight)
             module.bias.copy_(torch.from_numpy(layer.parameters["bias"]))
+            channels = len(module.bias)
         if layer.state:
             module.running_mean.copy_(torch.from_numpy(layer.state["mean"]))
             module.running_var.copy_(torch.from_numpy(layer.state["variance"]))
