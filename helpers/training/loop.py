@@ -165,8 +165,7 @@ class Trainer:
         lr = self.optimizer.param_groups[0]["lr"]
         losses, right = torch.zeros(self.steps, device=self.device), torch.zeros((), device=self.device)
         self.model.train()
-        for step in range(self.steps):
-            batch = order[step * self.batch : (step + 1) * self.batch]
+        for step, batch in enumerate(order[: self.steps * self.batch].split(self.batch)):
             images = self.augment(self.train.images[batch], draws, turns[batch])
             loss, hits = self._step(images, self.train.labels[batch], shares[step])
             losses[step] = loss
