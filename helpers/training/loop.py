@@ -188,9 +188,7 @@ class Trainer:
         }
         for name, value in row.items():
             self.fit.history.setdefault(name, []).append(value)
-        if self.experiment.schedule == "ReduceLROnPlateau":
-            self.schedule.step(row["validation_loss"])
-        elif self.experiment.schedule not in ("constant", "OneCycleLR"):
+        if self.experiment.schedule not in ("constant", "OneCycleLR"):
             self.schedule.step()
 
     def _validate(self, model: nn.Module, prefix: str) -> dict[str, float]:

@@ -96,8 +96,7 @@ class Muon(torch.optim.Optimizer):
 LOSSES = {"CrossEntropyLoss": nn.CrossEntropyLoss, "KLDivLoss": nn.KLDivLoss}
 OPTIMIZERS = {name: getattr(torch.optim, name) for name in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad")}
 OPTIMIZERS["Muon"] = Muon
-_SCHEDULES = ("StepLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ReduceLROnPlateau")
-SCHEDULES = {name: getattr(lr_scheduler, name) for name in _SCHEDULES}
+SCHEDULES = {name: getattr(lr_scheduler, name) for name in ("StepLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR")}
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
