@@ -6,25 +6,23 @@ alike, and the fastest step of each counts: it is the one that was disturbed lea
 """
 
 import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import nn
 from torch.nn import functional as F
 
 from course.bench import comparison
 from helpers import numpy_cnn as cnn
 from helpers.models import build, layer_table
 
-BATCH = 64
+BATCH, LOOP_IMAGES = 64, 2
 SECONDS = 10  # for each number of threads, all sides together
-TURN = 3  # steps; a step before them brings a side's data back into the cache
-LOOP_IMAGES = 2
-SIDE = 2048
-SQUARE = 2 * SIDE**3  # operations of a product of two square matrices
+TURN = 3  # steps, the first of which brings a side's data back into the cache
+SIDE = 2048  # of square matrices
 
 
 def batch(images: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -47,11 +45,7 @@ def numpy_step(network: cnn.Sequential, images: np.ndarray, labels: np.ndarray) 
 
 def torch_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     """Return one training step of R3's network in PyTorch, eager, as one writes it."""
-    network = nn.Sequential(
-        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(8 * 8 * 128, 10)),
-    )
+    network = build("r3")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     x, y = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
@@ -93,54 +87,34 @@ def loop_step() -> Callable[[], None]:
     return numpy_step(network, *batch(LOOP_IMAGES))
 
 
-def matrix_product(size: int = SIDE) -> Callable[[], None]:
-    """Return the product of two square float32 matrices."""
-    a, out = np.ones((size, size), np.float32), np.empty((size, size), np.float32)
-    return lambda: np.matmul(a, a, out=out)
-
-
-def operations() -> int:
-    """Return the floating point operations of one image's training step in R3's network, biases aside.
-
-    Forward, weight gradient and input gradient cost the same; the first layer has no input gradient.
-    """
-    costs = [row["multiply_adds"] for row in layer_table(build("r3"))]
-    return 2 * (3 * sum(costs) - costs[0])
-
-
 def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
     """Return the time of each side's fastest run, in seconds; they take turns of ``TURN`` until the time is up."""
     best = [float("inf")] * len(sides)
-    for side in sides:
-        side()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or float("inf") in best:
         for number, side in enumerate(sides):
-            for _ in range(TURN):
-                began = time.perf_counter()
-                side()
-                best[number] = min(best[number], time.perf_counter() - began)
+            best[number] = min(best[number], *timeit.repeat(side, number=1, repeat=TURN))
     return best
 
 
 def measure() -> list[dict[str, Any]]:
     """Return the rows of this benchmark, on one thread and on all."""
-    rows = []
-    gigaflop = BATCH * operations() / 1e9
-    available = cnn.threads()
+    # Forward, weight gradient and input gradient cost the same; the first layer has no input gradient. Biases aside.
+    costs = [row["multiply_adds"] for row in layer_table(build("r3"))]
+    gigaflop = 2e-9 * BATCH * (3 * sum(costs) - costs[0])
+    square, product = np.ones((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
+    rows, available = [], cnn.threads()
     for count in sorted({1, available}):
         torch.set_num_threads(count)
         with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
-            sides = [numpy_step(cnn.NETWORKS["r3"](), *batch()), torch_step(*batch()), matrix_product()]
-            ours, pytorch, product = fastest(sides, SECONDS)
+            steps = [numpy_step(cnn.NETWORKS["r3"](), *batch()), torch_step(*batch())]
+            ours, pytorch, matmul = fastest([*steps, lambda: np.matmul(square, square, out=product)], SECONDS)
+        here = {"device": "cpu", "threads": count}
         rows += [
-            comparison("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", "cpu", threads=count),
-            comparison("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", "cpu", threads=count),
-            comparison(
-                "numpy / matrix product", gigaflop / ours, SQUARE / 1e9 / product, "GFLOP/s", "cpu", threads=count
-            ),
+            comparison("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", **here),
+            comparison("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", **here),
+            comparison("numpy / matrix product", gigaflop / ours, 2e-9 * SIDE**3 / matmul, "GFLOP/s", **here),
         ]
     with cnn.use_threads(available):
         (loops,) = fastest([loop_step()], 0)
-    rows.append(comparison("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", "cpu", threads=available))
-    return rows
+    return [*rows, comparison("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", **here)]

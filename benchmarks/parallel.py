@@ -7,61 +7,42 @@ without bfloat16 instructions would do without helpers. On a GPU: several proces
 
 import contextlib
 import multiprocessing
-import time
+from functools import partial
 
 import torch
 from joblib import cpu_count
 
-from course.bench import comparison
-from helpers.data import load
+from course.bench import comparison, duration, training
 from helpers.record import default_jobs, device_kind
-from helpers.training import Experiment, Trainer, loop, pick_device
+from helpers.training import Experiment, loop, pick_device
 
-BATCH, SECONDS, ROUNDS = 64, 12.0, 3
-R2 = {"model": "r2", "model_options": {"dropout": 0.0}, "batch_size": BATCH, "precision": "bf16", "epochs": 100}
+SECONDS = 36.0
+CHOICES = {"model": "r2", "model_options": {"dropout": 0.0}, "batch_size": 64, "epochs": 100}
+R2 = Experiment(**CHOICES, precision="bf16", augmentation="crop:4 hflip:0.5")
 
 
 def work(threads: int, plain: bool, barrier, rates) -> None:
-    """Train for a while after all others are ready, and report images per second of every round."""
+    """Train for a while once all others are ready, too, and report images per second."""
     torch.set_num_threads(threads)
     if plain:
         loop.products = lambda *_: contextlib.nullcontext()
-    device = pick_device()
-    experiment = Experiment(**R2, augmentation="crop:4 hflip:0.5")
-    trainer = Trainer(experiment, load("cifar10"), device, compiled=False if plain else None)
-    trainer.model.train()
-    draws, count = torch.Generator(device).manual_seed(0), 0
-    batch = torch.arange(BATCH, device=device)
-
-    def step() -> None:
-        trainer._step(trainer.augment(trainer.train.images[batch], draws), trainer.train.labels[batch])
-
-    for _ in range(10):
-        step()
-    for _ in range(ROUNDS):
-        barrier.wait()
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < SECONDS:
-            step()
-            count += 1
-            if device.type == "cuda" and count % 50 == 0:
-                torch.cuda.synchronize()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        rates.put(BATCH * count / (time.perf_counter() - began))
+    step = partial(next, training(R2, pick_device(), compiled=False if plain else None))
+    step()  # compiles
+    barrier.wait()
+    rates.put(R2.batch_size / duration(step, SECONDS))
 
 
 def throughput(processes: int, threads: int, plain: bool = False) -> float:
-    """Return images per second of so many processes together, the mean over rounds."""
+    """Return images per second of so many processes together."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(processes), context.Queue()
     workers = [context.Process(target=work, args=(threads, plain, barrier, rates)) for _ in range(processes)]
     for worker in workers:
         worker.start()
-    values = [rates.get(timeout=600) for _ in range(processes * ROUNDS)]
+    together = sum(rates.get(timeout=600) for _ in workers)
     for worker in workers:
         worker.join()
-    return sum(values) / ROUNDS
+    return together
 
 
 def measure() -> list[dict]:

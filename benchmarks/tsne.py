@@ -6,34 +6,20 @@ peak above what was in use before, in MiB; on a GPU, that of the GPU), KL diverg
 `make bench BENCH=tsne` measures 40,000 points; `python benchmarks/tsne.py 2000` prints the rows for 2,000.
 """
 
-import multiprocessing
 import sys
 import tempfile
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from course.bench import comparison
+from course.bench import alone, comparison
+from helpers import latent
 from helpers.data import load, subset
-from helpers.latent import (
-    BACKENDS,
-    available_backends,
-    embed,
-    kl_divergence,
-    principal,
-    recall,
-    split_latents,
-    trustworthiness,
-)
-from helpers.training import Experiment
-from helpers.training.loop import fit
+from helpers.training import Experiment, fit
 
 POINTS, LAYER, REFERENCE = 40_000, "flatten", "sklearn"
-MEBIBYTE = 2**20
 UNITS = {"seconds": "s", "memory": "MiB", "kl": "nats", "trustworthiness": "", "recall": ""}
 LESS_IS_BETTER = ("seconds", "memory", "kl")
 
@@ -42,89 +28,56 @@ def latents_of(n: int) -> np.ndarray:
     """Return the convolutional features of ``n`` training images after one epoch: float32 (n, 2048)."""
     data = load("cifar10")
     model = fit(Experiment(model="r2", batch_size=64, epochs=1, precision="bf16"), data, progress=False).model
-    return split_latents(model, subset(data.train, n), data.mean, data.std, LAYER)[LAYER]
+    return latent.split_latents(model, subset(data.train, n), data.mean, data.std, LAYER)[LAYER]
 
 
-class GpuPeak(threading.Thread):
-    """Watches how much of the GPU is in use, by whichever library, while it runs."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.done, self.before, self.peak = threading.Event(), self.used(), 0
-
-    @staticmethod
-    def used() -> int:
+def memory(gpu: bool, what: str = "VmRSS") -> float:
+    """Return the MiB in use: of the GPU, by whichever library; or by this process, or at its peak ("VmHWM")."""
+    if gpu:
         free, total = torch.cuda.mem_get_info()
-        return total - free
-
-    def run(self) -> None:
-        while not self.done.wait(0.01):
-            self.peak = max(self.peak, self.used() - self.before)
-
-
-def resident(what: str) -> int:
-    """Return this process's memory in use ("VmRSS") or its peak ("VmHWM"), in bytes, as Linux has it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
-    return int(line.split()[1]) * 1024
+        return (total - free) / 2**20
+    lines = Path("/proc/self/status").read_text().splitlines()  # Linux
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
 def one(backend: str, path: str) -> dict[str, float]:
-    """Return the figures of one embedding of the latents in ``path``, made in this process alone."""
-    X = np.load(path)
-    on_gpu = BACKENDS[backend].gpu
+    """Return the figures of one embedding of the latents in ``path``, made in this process, which has made no other."""
+    X, gpu = np.load(path), latent.BACKENDS[backend].gpu
     # A first, small embedding loads and compiles what the library needs; nobody embeds only once.
-    embed(X[:500], backend, iterations=250)
-    watch = GpuPeak() if on_gpu else None
+    latent.embed(X[:500], backend, iterations=250)
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
-    before = resident("VmRSS")
-    if watch:
-        watch.start()
-    began = time.perf_counter()
-    made = embed(X, backend)
-    seconds = time.perf_counter() - began
-    peak = resident("VmHWM") - before
-    if watch:
-        watch.done.set()
-        watch.join()
-        peak = watch.peak
-    Y = made.coordinates
+    before = peak = memory(gpu)
+    with ThreadPoolExecutor(1) as thread:
+        making = thread.submit(latent.embed, X, backend)
+        while gpu and not wait([making], timeout=0.01).done:  # a GPU keeps no peak
+            peak = max(peak, memory(gpu))
+    made, peak = making.result(), peak if gpu else memory(gpu, "VmHWM")
     return {
-        "seconds": seconds,
-        "memory": max(peak, 1) / MEBIBYTE,
-        "kl": kl_divergence(principal(X), Y),
-        "trustworthiness": trustworthiness(X, Y),
-        "recall": recall(X, Y),
+        "seconds": made.about["seconds"],
+        "memory": max(peak - before, 2**-20),
+        "kl": latent.kl_divergence(latent.principal(X), made.coordinates),
+        "trustworthiness": latent.trustworthiness(X, made.coordinates),
+        "recall": latent.recall(X, made.coordinates),
     }
 
 
-def alone(backend: str, path: str) -> dict[str, float]:
-    """Return :func:`one` from a fresh process, whose memory no other backend has touched."""
-    print(f"  {backend} ...", flush=True)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(one, backend, path).result()
-
-
-def rows(n: int, found: dict[str, dict[str, float]]) -> list[dict]:
-    """Return the comparisons of all backends in ``found`` with the reference; a ratio above 1 speaks for them."""
-    result = []
-    for backend in (name for name in found if name != REFERENCE):
-        for figure, unit in UNITS.items():
-            ours, baseline = found[backend][figure], found[REFERENCE][figure]
-            better = baseline / ours if figure in LESS_IS_BETTER else ours / baseline
-            device = "cuda" if BACKENDS[backend].gpu else "cpu"
-            result.append(comparison(f"tsne {backend} {n} {figure}", ours, baseline, unit, device, ratio=better))
-    return result
-
-
 def measure(n: int = POINTS) -> list[dict]:
-    """Return the comparisons at ``n`` points."""
-    obstacles = available_backends()
-    for name, reason in obstacles.items():
-        print(f"  {name}: {reason or 'works here'}", flush=True)
+    """Return the comparisons of all backends with the reference at ``n`` points; a ratio above 1 speaks for them."""
+    found, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "latents.npy"))
         np.save(path, latents_of(n))
-        return rows(n, {name: alone(name, path) for name, reason in obstacles.items() if reason is None})
+        for name, reason in latent.available_backends().items():
+            print(f"  {name}: {reason or 'works here'}", flush=True)
+            if reason is None:
+                found[name] = alone(one, name, path)
+    theirs = found.pop(REFERENCE)
+    for backend, ours in found.items():
+        device = "cuda" if latent.BACKENDS[backend].gpu else "cpu"
+        for figure, unit in UNITS.items():
+            name, better = f"tsne {backend} {n} {figure}", figure in LESS_IS_BETTER
+            rows.append(comparison(name, ours[figure], theirs[figure], unit, device, less_is_better=better))
+    return rows
 
 
 if __name__ == "__main__":

@@ -25,15 +25,14 @@ def _pytest(*words: str, **environment: str) -> int:
     return subprocess.call(command, cwd=ROOT, env=os.environ | threads | settings.KEEP_MEMORY | environment)
 
 
-def report(args: argparse.Namespace) -> int:
+def report(args: argparse.Namespace) -> None:
     """Re-execute every notebook and compile report/report.pdf."""
-    from course import notebooks
-    from course import report as paper
+    from course.notebooks import all_notebooks, execute
+    from course.report import build
 
-    notebooks.execute(notebooks.all_notebooks(), jobs=args.jobs)
+    execute(all_notebooks(), jobs=args.jobs)
     _refresh_readme()
-    print(paper.build())
-    return 0
+    print(build())
 
 
 def test(args: argparse.Namespace) -> int:
@@ -48,56 +47,43 @@ def smoke(args: argparse.Namespace) -> int:
     return _pytest(*options, "notebooks", COURSE_SMOKE="1", PYTHONPATH=str(ROOT))
 
 
-def record(args: argparse.Namespace) -> int:
+def record(args: argparse.Namespace) -> None:
     """Train what the notebooks declare and the record lacks."""
-    from course.notebooks import most_telling_first, studies_by_notebook
-    from helpers.record import recorder
+    from course.notebooks import train_missing
 
-    studies = [study for several in studies_by_notebook().values() for study in several]
-    names = sorted({study.name for study in studies})
-    if args.study and args.study not in names:
-        sys.exit(f"no study {args.study!r}; the notebooks declare: {', '.join(names) or 'none'}")
-    chosen = [study for study in studies if args.study in (None, study.name)]
-    experiments = [e for s in chosen for _, e in s.experiments() if args.seeds is None or e.seed < args.seeds]
-    device = recorder.record(most_telling_first(experiments), jobs=args.jobs, scheduler=args.scheduler)
-    print(f"all {len(set(experiments))} runs are recorded ({device})")
-    return 0
+    print(train_missing(args.study, args.seeds, jobs=args.jobs, scheduler=args.scheduler))
 
 
-def bench(args: argparse.Namespace) -> int:
+def bench(args: argparse.Namespace) -> None:
     """Run the benchmarks, print a table of ratios and write data/bench.json."""
-    from course import bench as benchmarks
+    from course.bench import run
 
-    print(benchmarks.run(args.name).round(3).to_string(index=False))
-    return 0
+    print(run(args.name).round(3).to_string(index=False))
 
 
 def gpu(_: argparse.Namespace) -> int:
     """Do all that waits for a GPU: its tests, its benchmarks, the record; without one, list it."""
-    from course import gpu as steps
+    from course.bench import run_steps
 
-    table = steps.run()
+    table = run_steps()
     print(table.to_string(index=False, max_colwidth=None, justify="left"))
     return int((table["outcome"] == "failed").any())
 
 
-def status(args: argparse.Namespace) -> int:
+def status(args: argparse.Namespace) -> None:
     """List every study, and how much of it is recorded."""
     import pandas as pd
 
-    from course.notebooks import status as rows_of
-    from course.notebooks import studies_by_notebook
+    from course import notebooks
 
-    rows = rows_of(studies_by_notebook())
+    rows = notebooks.status(notebooks.studies_by_notebook())
     if args.json:
         print(json.dumps(rows, indent=1))
     else:
-        table = pd.DataFrame(rows).fillna("-").to_string(index=False)
-        print(table if rows else "no notebook declares a study")
-    return 0
+        print(pd.DataFrame(rows).fillna("-").to_string(index=False) if rows else "no notebook declares a study")
 
 
-def notebooks(args: argparse.Namespace) -> int:
+def notebooks(args: argparse.Namespace) -> None:
     """Re-execute the notebooks in place (all, or those whose names begin as given)."""
     from course.notebooks import all_notebooks, execute
 
@@ -105,26 +91,23 @@ def notebooks(args: argparse.Namespace) -> int:
     if not paths:
         sys.exit(f"no notebook's name begins with {' or '.join(args.names)}")
     execute(paths, jobs=args.jobs)
-    return 0
 
 
-def try_(args: argparse.Namespace) -> int:
+def try_(args: argparse.Namespace) -> None:
     """Train a small network on a folder of your own pictures, and write a page about it."""
     from course.try_folder import try_folder
 
     print(try_folder(args.folder, args.out, args.seeds, args.epochs))
-    return 0
 
 
-def site(_: argparse.Namespace) -> int:
+def site(_: argparse.Namespace) -> None:
     """Build the course as a website that works offline, in build/site."""
-    from course import site as pages
+    from course.site import build
 
-    print(pages.build())
-    return 0
+    print(build())
 
 
-def badges(_: argparse.Namespace) -> int:
+def badges(_: argparse.Namespace) -> int | None:
     """Point badges, set-up cells and README at git's origin on GitHub, or as helpers/settings.py says."""
     from course.notebooks import all_notebooks, name_repository, set_badge
 
@@ -134,7 +117,6 @@ def badges(_: argparse.Namespace) -> int:
         if set_badge(path):
             print(f"{path.name}: changed; re-execute it if its set-up cell did")
     _refresh_readme()
-    return 0
 
 
 def _refresh_readme() -> None:
@@ -147,9 +129,10 @@ def _refresh_readme() -> None:
     times = {}
     for name, studies in studies_by_notebook().items():
         experiments = {e for study in studies if study.is_recorded() for _, e in study.experiments()}
-        found = [run for e in experiments for device in DEVICES if (run := read_run(e, device))]
-        runs = {(run.content["key"], run.device): run for run in found}.values()  # NumPy's run answers to both kinds
-        hours = {kind: sum(r.metrics["training_seconds"] for r in runs if r.device == kind) / 3600 for kind in DEVICES}
+        hours = dict.fromkeys(DEVICES, 0.0)
+        for kind in DEVICES:  # to both of which NumPy's runs answer
+            runs = [run for e in experiments if (run := read_run(e, kind))]
+            hours[kind] = sum(run.metrics["training_seconds"] for run in runs if run.device == kind) / 3600
         times[name] = " + ".join(f"{hours[kind]:.1f} h {kind.upper()}" for kind in DEVICES if hours[kind])
     fill(ROOT / "README.md", "results", overview(times))
     fill(ROOT / "README.md", "surprises", surprises())
@@ -197,7 +180,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Return the exit status of the verb in ``words``; the course's own errors show their message alone."""
     args = parser().parse_args(words)
     try:
-        return args.action(args)
+        return args.action(args) or 0
     except Exception as error:
         if not type(error).__module__.startswith(("helpers", "course")):
             raise

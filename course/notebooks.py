@@ -41,13 +41,11 @@ if "google.colab" in sys.modules and "helpers" not in sys.modules:
 # An address of a repository on GitHub, as git has it: https, ssh or git@.
 GITHUB = re.compile(r"(?:^|//|@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?$")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
-# Cells with one of these tags are all that is executed to learn which studies a notebook declares.
-DECLARING = ("imports", "study")
 QUESTION = re.compile(r"^#+ The question\s*\n+(.+?)(?:\n\n|\n#|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook could not be executed; the message names it and the cell, and the file is as it was."""
+    """A notebook cannot be executed or read, or none declares a study; what is named is as it was."""
 
 
 def all_notebooks() -> list[Path]:
@@ -74,10 +72,8 @@ def read(path: Path) -> NotebookNode:
 
 def write(path: Path, notebook: NotebookNode) -> bool:
     """Return whether the file changed by writing ``notebook`` without whatever differs from run to run."""
-    notebook.metadata = NotebookNode(
-        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
-        language_info={"name": "python"},
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = NotebookNode(kernelspec=kernel, language_info={"name": "python"})
     for cell in notebook.cells:
         cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")})
     return write_if_changed(path, nbformat.writes(notebook).rstrip("\n") + "\n")
@@ -86,19 +82,18 @@ def write(path: Path, notebook: NotebookNode) -> bool:
 def declared_studies(path: Path) -> list[Study]:
     """Return the studies that the notebook declares, in order, without training anything.
 
-    Only cells tagged "imports" or "study" are executed, in a namespace of their own, so a study depends on
-    nothing else in the notebook. NotebookFailed names a cell that cannot be executed alone.
+    Only cells tagged "imports" or "study" are executed; NotebookFailed names one that needs anything else.
     """
     from helpers.record import Study
 
     namespace: dict[str, Any] = {"__name__": path.stem}
     for position, cell in code_cells(read(path)):
-        if not set(DECLARING) & set(cell.metadata.get("tags", [])):
+        if not {"imports", "study"} & set(cell.metadata.get("tags", [])):
             continue
+        place = f"{path.name}, cell {position}"
         try:
-            exec(compile(cell.source, f"{path.name}, cell {position}", "exec"), namespace)
+            exec(compile(cell.source, place, "exec"), namespace)
         except Exception as error:
-            place = f"{path.name}, cell {position}"
             raise NotebookFailed(f"{place} declares a study, but fails alone: {error}") from error
     several = [value.values() if isinstance(value, Mapping) else [value] for value in namespace.values()]
     return list({id(study): study for found in several for study in found if isinstance(study, Study)}.values())
@@ -109,36 +104,43 @@ def studies_by_notebook() -> dict[str, list[Study]]:
     return {path.stem: declared_studies(path) for path in all_notebooks()}
 
 
-# Training images where an experiment takes them all; only the order of training depends on it.
-WHOLE = 45_000
-
-
 def status(studies: Mapping[str, Sequence[Study]]) -> list[dict[str, Any]]:
     """Return one row per study of ``studies`` (notebook -> its studies), and per kind of device that has runs of it.
 
     Each row has study, notebook, declared and recorded (numbers of runs), seeds (complete in every arm), device
     (None where nothing is recorded) and stale (runs whose model has changed since).
     """
-    from helpers.record import DEVICES, kind_for, read_run, record_path
+    from helpers.record import DEVICES, read_run
 
     rows = []
     for notebook, study in ((name, study) for name, several in studies.items() for study in several):
         experiments = [e for _, e in study.experiments()]
-        at_home = [(kind_for(e, kind), record_path(e, kind)) for kind in DEVICES for e in experiments]
-        kinds = [kind for kind in DEVICES if any(home == kind and path.is_file() for home, path in at_home)]
+        found = {kind: [run for e in experiments if (run := read_run(e, kind))] for kind in DEVICES}
+        # NumPy's runs, which CPUs alone train, answer to both kinds.
+        kinds = [kind for kind, runs in found.items() if any(run.device == kind for run in runs)]
         for device in kinds or [None]:
-            runs = [run for e in experiments if device and (run := read_run(e, device))]
-            row = {
-                "study": study.name,
-                "notebook": notebook,
-                "declared": len(study.seeds) * len(study.arms),
-                "recorded": len(runs),
-                "seeds": len(study.recorded_seeds(device)) if device else 0,
-                "device": device,
-                "stale": sum(run.is_stale() for run in runs),
-            }
-            rows.append(row)
+            runs = found.get(device, [])
+            row = {"study": study.name, "notebook": notebook, "declared": len(experiments), "recorded": len(runs)}
+            row["seeds"] = len(study.recorded_seeds(device)) if device else 0
+            rows.append(row | {"device": device, "stale": sum(run.is_stale() for run in runs)})
     return rows
+
+
+def train_missing(study: str | None = None, seeds: int | None = None, **how: Any) -> str:
+    """Return in words what is recorded, after training what the notebooks declare and the record lacks.
+
+    Of that, only the runs of ``study`` and the first so many ``seeds``, if given. ``how`` is for ``recorder.record``.
+    """
+    from helpers.record import recorder
+
+    studies = [s for several in studies_by_notebook().values() for s in several]
+    names = sorted({s.name for s in studies})
+    if study not in (None, *names):
+        raise NotebookFailed(f"no study {study!r}; the notebooks declare: {', '.join(names) or 'none'}")
+    declared = [e for s in studies if study in (None, s.name) for _, e in s.experiments()]
+    experiments = most_telling_first(e for e in declared if seeds is None or e.seed < seeds)
+    device = recorder.record(experiments, **how)
+    return f"all {len(experiments)} runs are recorded ({device})"
 
 
 def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
@@ -156,7 +158,7 @@ def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
         name = f"{e.model} {e.model_options}"
         if name not in costs:
             costs[name] = sum(row["multiply_adds"] for row in layer_table(build(e.model, **e.model_options)))
-        return costs[name] * e.epochs * (e.train_size or WHOLE)
+        return costs[name] * e.epochs * (e.train_size or 45_000)  # CIFAR-10's, where it takes all
 
     return sorted(dict.fromkeys(experiments), key=lambda e: (e.seed >= LEAST_SEEDS, cost(e), e.seed))
 
@@ -171,9 +173,8 @@ class _ThisPython(AsyncKernelManager):
 def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
     """Return those of ``paths`` that changed when they were re-executed in place, ``jobs`` at a time.
 
-    Executing again on the same machine gives the same bytes: no timings, no versions, and nothing from
-    stderr, which goes to this process's stderr instead. NotebookFailed names every notebook and cell that failed, whose
-    files are untouched, or says that this is a rehearsal, whose outputs no notebook may keep.
+    Executing again on the same machine gives the same bytes: no timings, no versions, and nothing from stderr, which
+    goes to this process's instead. NotebookFailed names every notebook and cell that failed; their files are untouched.
     """
     if smoke():
         raise NotebookFailed("COURSE_SMOKE=1 is set, and no notebook may keep what a rehearsal shows; unset it")
@@ -202,16 +203,9 @@ async def _execute(paths: Sequence[Path], jobs: int) -> list[Path]:
 
 async def _execute_one(path: Path) -> bool:
     notebook = read(path)
-    client = NotebookClient(
-        notebook,
-        timeout=None,
-        kernel_name="python3",
-        kernel_manager_class=_ThisPython,
-        extra_arguments=["--log-level=40"],
-        record_timing=False,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
+    kernel = {"kernel_name": "python3", "kernel_manager_class": _ThisPython, "extra_arguments": ["--log-level=40"]}
+    place = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, **kernel, resources=place, record_timing=False, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
         await client.async_execute(env=os.environ | {"PYTHONPATH": search})
@@ -249,11 +243,8 @@ def name_repository(folder: Path = ROOT) -> bool:
     line = re.compile(r'^OWNER, REPO, BRANCH = "([^"]*)", "([^"]*)", ', re.MULTILINE)
     text = path.read_text()
     if (named or line.search(text).groups()) == STAND_INS:
-        print(
-            f"Badges lead to {'/'.join(STAND_INS)}, which is a stand-in: give your clone its address on GitHub "
-            "(git remote add origin https://github.com/OWNER/REPO), and run make badges again.",
-            file=sys.stderr,
-        )
+        todo = "give your clone its address on GitHub (git remote add origin https://github.com/OWNER/REPO)"
+        print(f"Badges lead to {'/'.join(STAND_INS)}, a stand-in: {todo}, and run make badges again.", file=sys.stderr)
     if not named:
         return False
     changed = write_if_changed(path, line.sub(f'OWNER, REPO, BRANCH = "{named[0]}", "{named[1]}", ', text))
@@ -288,8 +279,7 @@ def set_badge(path: Path) -> bool:
 def overview(times: Mapping[str, str]) -> str:
     """Return the README's table of notebooks: name, question, finding, time (from ``times``, by name), badge.
 
-    The question is the first sentence under "The question"; the finding is what the cell tagged "finding"
-    printed, so it comes from the record like every other result.
+    The question is the first sentence under "The question"; the finding is what the cell tagged "finding" printed.
     """
     rows = ["| notebook | question | finding | trained in | |", "| --- | --- | --- | --- | --- |"]
     for path in all_notebooks():
@@ -297,13 +287,8 @@ def overview(times: Mapping[str, str]) -> str:
         prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
         question = QUESTION.search(prose)
         asked = re.split(r"(?<=[.?!])\s", " ".join(question[1].split()))[0] if question else ""
-        cells = (
-            f"[{path.stem}](notebooks/{path.name})",
-            asked,
-            printed(notebook, "finding"),
-            times.get(path.stem, ""),
-            badge(path),
-        )
+        link, time_taken = f"[{path.stem}](notebooks/{path.name})", times.get(path.stem, "")
+        cells = (link, asked, printed(notebook, "finding"), time_taken, badge(path))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 

@@ -3,7 +3,7 @@
 import torch
 
 from course import __main__ as command_line
-from course import gpu
+from course import bench
 
 
 def never():
@@ -16,35 +16,35 @@ def broken():
 
 def test_without_a_gpu_every_step_is_listed_with_the_reason_and_none_runs(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("_test", "_measure", "_record"):
-        monkeypatch.setattr(gpu, name, never)
+    for name in ("_test", "_measure", "train_missing"):
+        monkeypatch.setattr(bench, name, never)
     assert command_line.main(["gpu"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert len(told) == 1 + len(gpu.STEPS)
-    for step, line in zip(gpu.STEPS, told[1:], strict=True):
+    assert len(told) == 1 + len(bench.GPU_STEPS)
+    for step, line in zip(bench.GPU_STEPS, told[1:], strict=True):
         assert all(words in line for words in (step.name, step.does, "skipped", "torch sees no CUDA GPU"))
 
 
 def test_with_a_gpu_a_step_that_fails_or_cannot_be_keeps_no_other_from_running(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     steps = (
-        gpu.Step("one", "fails", broken),
-        gpu.Step("two", "cannot be", never, lambda: "no library"),
-        gpu.Step("three", "works", lambda: "3 runs"),
+        bench.Step("one", "fails", broken),
+        bench.Step("two", "cannot be", never, lambda: "no library"),
+        bench.Step("three", "works", lambda: "3 runs"),
     )
-    table = gpu.run(steps)
+    table = bench.run_steps(steps)
     assert table["outcome"].tolist() == ["failed", "skipped", "done"]
     assert table["found"].tolist() == ["OSError: libcudart is missing", "no library", "3 runs"]
-    monkeypatch.setattr(gpu, "run", lambda: table)
+    monkeypatch.setattr(bench, "run_steps", lambda: table)
     assert command_line.main(["gpu"]) == 1 and "libcudart is missing" in capsys.readouterr().out
 
 
 def test_the_benchmarks_it_names_are_there():
-    named = {step.name.removeprefix("bench ") for step in gpu.STEPS if step.name.startswith("bench ")}
-    assert named == {"loop", "fast94", "tsne"} and all((gpu.bench.FOLDER / f"{name}.py").is_file() for name in named)
+    named = {step.name.removeprefix("bench ") for step in bench.GPU_STEPS if step.name.startswith("bench ")}
+    assert named == {"loop", "tsne"} and all((bench.FOLDER / f"{name}.py").is_file() for name in named)
 
 
 def test_no_test_skips_for_want_of_a_gpu_without_being_marked_as_its():
-    sources = {path.name: path.read_text() for path in (gpu.ROOT / "tests").glob("test_*.py")}
+    sources = {path.name: path.read_text() for path in (bench.ROOT / "tests").glob("test_*.py")}
     assert sum(text.count("\n@pytest.mark.gpu\n") for text in sources.values()) >= 2
     assert [name for name, text in sources.items() if "skipif(not torch" + ".cuda" in text] == []
