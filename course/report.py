@@ -39,34 +39,24 @@ CLAIMS = (
     "of validation accuracy (in the row on flips, rotation and blur, of training accuracy); the intervals of all that "
     "is asked of a study hold together. Where the scale is smaller than the report's, a verdict is about that scale."
 )
-# What each command in the text stands for, relative to the report's folder.
-INPUTS = {
-    "coursefigure": "generated/figures/{}.tex",
-    "coursetable": "generated/tables/{}.tex",
-    "coursetext": "generated/texts/{}.tex",
-}
-_USE = re.compile(r"\\(result|published|coursefigure|coursetable|coursetext)\{([^}]*)\}")
+_USE = re.compile(r"\\(result|published|course(?:figure|table|text))\{([^}]*)\}")
 _DEFINED = re.compile(r"^\\DefineResult\{([^}]*)\}\{(.*)\}$", re.MULTILINE)
 _COMMENT = re.compile(r"(?<!\\)%.*")
 # What may hold digits that are no result: keys, references, addresses, code, and definitions marked as such.
 _SPARED = re.compile(
-    r"\\(?:result|published|coursefigure|coursetable|coursetext|cite[a-z]*|label|[cC]?ref|input|url|path|code|setting)"
+    r"\\(?:result|published|course(?:figure|table|text)|cite[a-z]*|label|[cC]?ref|input|url|path|code|setting)"
     r"\*?(?:\[[^\]]*\])*\{[^{}]*\}"
 )
 # A number: digits that belong to no name or power, so CIFAR-10, R2, conv1, x_1 and s^2 are none.
 _LITERAL = re.compile(r"(?<![A-Za-z\d_^])(?<![A-Za-z]-)\d+(?:[.,]\d+)*")
-_COUNTED = (
-    r"(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand|million)"
+_WORDS = re.compile(
+    r"(?i)\b(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand|million)"
     r"[ ~-]+(?:\w+[ ~-]+)?(?:seeds?|runs?|epochs?|percent|per~?cent|points?|seconds?|minutes?|hours?|images)\b"
 )
-_WORDS = re.compile(r"\b" + _COUNTED, re.IGNORECASE)
 _SETTING = re.compile(r"\\setting\{([^{}]*)\}(\s*(?:\\,|~)?\s*(?:\\%|percent|per~?cent|points?))?")
 _SOURCES = re.compile(rb"/CourseSources ?\(([0-9a-f]{64})\)")
 # TeX's complaints, each a line of the log once its lines are long enough.
-_WARNING = re.compile(
-    r"^(?:(?:LaTeX|Package|Class)[ \w]* Warning:.*|pdfTeX warning.*|Overfull \\[hv]box.*|Missing character.*)",
-    re.MULTILINE,
-)
+_WARNING = r"(?m)^(?:(?:LaTeX|Package|Class)[ \w]* Warning:|pdfTeX warning|Overfull \\[hv]box|Missing character).*"
 
 
 class ReportError(RuntimeError):
@@ -106,10 +96,9 @@ def numbers(found: Found) -> dict[str, str]:
         values["total/runs"], values["total/hours"] = number(len(runs)), number(_hours(runs), 1)
         values["total/seeds/least"] = number(min(len(several.seeds) for _, several in found.values()))
         values["date"] = max(run.provenance["date"] for run in runs)
-    told = claims_table(found).get("verdict", pd.Series(dtype=str)).tolist()
-    values |= {f"claims/{slug(verdict)}": number(told.count(verdict)) for verdict in VERDICTS} | {
-        "claims": number(len(told))
-    }
+    told = claims_table(found)["verdict"].tolist()
+    values["claims"] = number(len(told))
+    values |= {f"claims/{slug(verdict)}": number(told.count(verdict)) for verdict in VERDICTS}
     for path in sorted((runs_folder() / "measured").glob("*.json")):
         value = json.loads(path.read_text())["value"]
         values |= {f"measured/{path.stem}{key}": text for key, text in _flattened(value)}
@@ -156,15 +145,13 @@ def _choice(value: Any) -> str:
 
 def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the numbers and texts within a measurement, each under the path that leads to it."""
+    if isinstance(value, list):
+        if value and all(type(item) is int for item in value):
+            yield f"{key}/sum", number(sum(value))
+        value = dict(enumerate(value if len(value) <= LONGEST_LIST else []))
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _flattened(item, f"{key}/{slug(name)}")
-    elif isinstance(value, list):
-        if len(value) <= LONGEST_LIST:
-            for position, item in enumerate(value):
-                yield from _flattened(item, f"{key}/{position}")
-        if value and all(type(item) is int for item in value):
-            yield f"{key}/sum", number(sum(value))
     elif isinstance(value, float):
         yield key, number(float(f"{value:.4g}"))
     elif value is not None:
@@ -183,33 +170,23 @@ def claims_table(found: Found) -> pd.DataFrame:
         runs = found[question["study"]][1]
         judged = evidence.verdict(runs, question["metric"], question["against"])
         for arm, (words, sign) in question["claims"].items():
-            d, experiment = judged[arm], runs.by_arm()[arm][0].experiment
+            d, run = judged[arm], runs.by_arm()[arm][0]
             borne_out = sign == np.sign(d.mean) if d.separable else sign == 0 and d.low == d.high
-            rows[words] = {
-                "report": question["report"],
-                "pictures": f"{int(runs.by_arm()[arm][0].confusion['train'].sum()):,}",
-                "epochs": str(experiment.epochs),
-                "seeds": str(len(runs.seeds)),
-                "effect in points": judged.amount(d).replace(" points", ""),
-                "verdict": VERDICTS[0 if borne_out else 1 if d.separable else 2],
-            }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("claim")
+            verdict = VERDICTS[0 if borne_out else 1 if d.separable else 2]
+            scale = [f"{run.confusion['train'].sum():,}", run.experiment.epochs, len(runs.seeds)]
+            rows[words] = [question["report"], *scale, judged.amount(d).replace(" points", ""), verdict]
+    columns = ["report", "pictures", "epochs", "seeds", "effect in points", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
 
 
 def studies_table(found: Found) -> pd.DataFrame:
     """Return what was trained for each study: notebook, arms, seeds, runs, device, hours."""
     rows = {
-        name: {
-            "notebook": notebook[:2],
-            "arms": str(len(runs.arms)),
-            "seeds": str(len(runs.seeds)),
-            "runs": str(len(runs)),
-            "device": _machines(runs),
-            "hours": f"{_hours(runs):.1f}",
-        }
+        name: [notebook[:2], len(runs.arms), len(runs.seeds), len(runs), _machines(runs), f"{_hours(runs):.1f}"]
         for name, (notebook, runs) in found.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    columns = ["notebook", "arms", "seeds", "runs", "device", "hours"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def environments_table(found: Found) -> pd.DataFrame:
@@ -221,8 +198,7 @@ def environments_table(found: Found) -> pd.DataFrame:
         rows.append({"machine": p["device_name"] + cores, **p["versions"], "commit": f"`{p['commit'][:10]}`"})
     if not rows:
         return pd.DataFrame()
-    table = pd.DataFrame(rows)
-    return table.value_counts(sort=False).rename("runs").astype(str).reset_index().set_index("machine")
+    return pd.DataFrame(rows).value_counts(sort=False).rename("runs").astype(str).reset_index().set_index("machine")
 
 
 def data_table(found: Found) -> pd.DataFrame:
@@ -239,35 +215,29 @@ def data_table(found: Found) -> pd.DataFrame:
 def error_rates(runs: Mapping[str, Runs]) -> dict[str, float]:
     """Return what the report says of the rule, from the studies of several arms among ``runs``, by name.
 
-    A study that lost all runs but one of an arm says nothing of that arm's variance, and is left out.
     Every study asks of each arm whether it differs from the first one. Counted: these contrasts, and how many are
-    separable by the course's rule and by its predecessor, paired t intervals with Bonferroni's correction. Simulated,
-    for 3 and 6 seeds: in what share of families without any difference the rule finds one. There, the true variances
-    are those that the record shows, sampling error and all, which scatter more than the true ones can.
+    separable by the course's rule and by its predecessor, in pairs by seed (:func:`helpers.record.compare_within`).
+    Simulated: in what share of families without any difference the rule finds one, where the true variances are those
+    that the record shows, which scatter more. An arm of one run left says nothing of them: its study is left out.
     """
     kept = {name: evidence.kept_values(found, METRIC) for name, found in runs.items() if len(found.arms) > 1}
-    several = {name: runs[name] for name, values in kept.items() if values.count().min() > 1}
-    spread = {name: kept[name].var(ddof=1).tolist() for name in several}
+    kept = {name: values for name, values in kept.items() if values.count().min() > 1}
+    spread = {name: values.var(ddof=1).tolist() for name, values in kept.items()}
     depends = {name: [f"{variance:.3e}" for variance in variances] for name, variances in spread.items()}
-    return measured("00-error-rate", lambda: _counts(several) | _simulated(spread), of=depends)
+    return measured("00-error-rate", lambda: _counts(runs, kept) | _simulated(spread), of=depends)
 
 
-def _counts(several: Mapping[str, Runs]) -> dict[str, float]:
-    contrasts = separable = paired = 0
-    correlations = []  # of two arms of one study, over the seeds: what pairing by seed could gain from
-    for found in several.values():
-        first, values = found.arms[0], evidence.kept_values(found, METRIC)
-        differences = evidence.verdict(found, METRIC, first).differences
-        each = 1 - (1 - evidence.LEVEL) / len(differences)
-        contrasts += len(differences)
-        separable += sum(d.separable for d in differences)
-        for d in differences:
-            _, low, high = evidence.interval((values[d.a] - values[d.b]).dropna(), each)
-            paired += low > 0 or high < 0
-        table = values.corr().to_numpy()
-        correlations.append(table[np.triu_indices(len(table), 1)])
-    correlation = round(float(np.nanmean(np.concatenate(correlations))), 2)
-    return {"correlation": correlation, "contrasts": contrasts, "separable": separable, "separable-in-pairs": paired}
+def _counts(runs: Mapping[str, Runs], kept: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    judged = [evidence.verdict(runs[name], METRIC, values.columns[0]) for name, values in kept.items()]
+    paired = [evidence.compare_within(values, METRIC, values.columns[0]) for values in kept.values()]
+    # Of two arms of one study, over the seeds: what pairing by seed could gain from.
+    correlations = [values.corr().to_numpy()[np.triu_indices(values.shape[1], 1)] for values in kept.values()]
+    return {
+        "correlation": round(float(np.nanmean(np.concatenate(correlations))), 2),
+        "contrasts": sum(len(verdict.differences) for verdict in judged),
+        "separable": sum(d.separable for verdict in judged for d in verdict.differences),
+        "separable-in-pairs": sum(d.separable for verdict in paired for d in verdict.differences),
+    }
 
 
 def _simulated(spread: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -325,26 +295,31 @@ def _prose(path: Path) -> Iterator[tuple[int, str]]:
 def check(folder: Path = FOLDER) -> list[str]:
     """Return what is wrong in the report's sources: unknown keys, missing figures, results typed by hand.
 
-    A result is a macro from a file that a script wrote. So no number stands in the text, in digits or in words,
-    unless it is part of a name (CIFAR-10) or marked as a definition, ``\\setting{3}``, which takes whole numbers
-    alone and is never followed by a percent sign.
+    No number stands in the text, in digits or in words, unless it is part of a name (CIFAR-10) or marked as a
+    definition, ``\\setting{3}``, which takes whole numbers alone and is never followed by a percent sign.
     """
-    known, problems = _defined(folder), []
-    for path in texts(folder):
-        name = path.relative_to(folder)
-        for i, line in _prose(path):
-            for command, key in _USE.findall(line):
-                if command in INPUTS and not (folder / INPUTS[command].format(key)).is_file():
-                    problems.append(f"{name}:{i}: \\{command}{{{key}}}: no {INPUTS[command].format(key)}")
-                elif command not in INPUTS and _full(command, key) not in known:
-                    problems.append(f"{name}:{i}: \\{command}{{{key}}}: no such key in generated/numbers.tex")
-            for value, unit in _SETTING.findall(line):
-                if unit or not re.fullmatch(r"\d+", value):
-                    problems.append(f"{name}:{i}: \\setting{{{value}}}{unit}: a result must come from the record")
-            bare = _SPARED.sub(" ", line)
-            for literal in [*_LITERAL.findall(bare), *_WORDS.findall(bare)]:
-                problems.append(f"{name}:{i}: {literal!r} is typed by hand: quote it with \\result or \\published")
-    return problems
+    known = _defined(folder)
+    return [
+        f"{path.relative_to(folder)}:{i}: {problem}"
+        for path in texts(folder)
+        for i, line in _prose(path)
+        for problem in _problems(line, folder, known)
+    ]
+
+
+def _problems(line: str, folder: Path, known: Mapping[str, str]) -> Iterator[str]:
+    for command, key in _USE.findall(line):
+        file = f"generated/{command.removeprefix('course')}s/{key}.tex"
+        if command.startswith("course") and not (folder / file).is_file():
+            yield f"\\{command}{{{key}}}: no {file}"
+        elif not command.startswith("course") and _full(command, key) not in known:
+            yield f"\\{command}{{{key}}}: no such key in generated/numbers.tex"
+    for value, unit in _SETTING.findall(line):
+        if unit or not value.isdecimal():
+            yield f"\\setting{{{value}}}{unit}: a result must come from the record"
+    bare = _SPARED.sub(" ", line)
+    for literal in [*_LITERAL.findall(bare), *_WORDS.findall(bare)]:
+        yield f"{literal!r} is typed by hand: quote it with \\result or \\published"
 
 
 def _defined(folder: Path) -> dict[str, str]:
@@ -383,25 +358,19 @@ def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
         raise ReportError("latexmk or pdflatex is missing; install the packages in apt.txt (make does, as root)")
     build = build or folder / "build"
     write_if_changed(build / "sources.tex", rf"\pdfinfo{{/CourseSources ({sources_hash(folder)})}}" + "\n")
-    long_lines = {"max_print_line": "10000", "error_line": "254", "half_error_line": "238"}
     newest = datetime.fromisoformat(_defined(folder).get("date", FIRST_DATE)).replace(tzinfo=UTC)
-    dates = {"SOURCE_DATE_EPOCH": f"{newest.timestamp():.0f}", "FORCE_SOURCE_DATE": "1"}
-    command = [
-        "latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-silent",
-        f"-outdir={build}", "report.tex",
-    ]  # fmt: skip
-    paths = {"TEXINPUTS": f"{build}:", "BIBINPUTS": f"{folder}:"}
-    environment = os.environ | long_lines | dates | paths
+    environment = os.environ | {"TEXINPUTS": f"{build}:", "BIBINPUTS": f"{folder}:"}
+    environment |= {"SOURCE_DATE_EPOCH": f"{newest.timestamp():.0f}", "FORCE_SOURCE_DATE": "1"}
+    environment |= {"max_print_line": "10000", "error_line": "254", "half_error_line": "238"}  # long lines
+    options = ["-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error", "-silent"]
+    command = ["latexmk", *options, f"-outdir={build}", "report.tex"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace")
-    log_path = build / "report.log"
-    log = log_path.read_text(errors="replace") if log_path.is_file() else done.stdout + done.stderr
+    logs = build / "report.log", build / "report.blg"
+    log, blg = (path.read_text(errors="replace") if path.is_file() else "" for path in logs)
     if done.returncode:
-        errors = [line for line in log.splitlines() if re.match(r"!|.+:\d+: |l\.\d+ ", line)]
-        raise ReportError("LaTeX stopped:\n" + "\n".join(errors[:12] or [*done.stdout.splitlines()[-12:]]))
-    blg = build / "report.blg"
-    complaints = list(dict.fromkeys(_WARNING.findall(log))) + (
-        re.findall(r"^Warning--.*", blg.read_text(), re.MULTILINE) if blg.is_file() else []
-    )
+        errors = re.findall(r"^(?:!|.+:\d+: |l\.\d+ ).*", log, re.MULTILINE)
+        raise ReportError("LaTeX stopped:\n" + "\n".join(errors[:12] or (done.stdout + done.stderr).splitlines()[-12:]))
+    complaints = [*dict.fromkeys(re.findall(_WARNING, log)), *re.findall(r"^Warning--.*", blg, re.MULTILINE)]
     if complaints:
         raise ReportError("the report compiles, but TeX complains:\n" + "\n".join(complaints))
     return (build / "report.pdf").read_bytes()
