@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import StrictUndefined, Template
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -51,9 +51,7 @@ def try_folder(folder: Path, out: Path | None = None, seeds: int = 3, epochs: in
     It is written to ``out``, by default notebooks/pages/try-NAME.html, over nothing but an older page on this folder.
     """
     if smoke():
-        raise TryFailed(
-            "COURSE_SMOKE=1 is set, and a rehearsal looks at digits alone: unset it, and ask for few epochs"
-        )
+        raise TryFailed("COURSE_SMOKE=1 is set, and a rehearsal looks at digits alone: unset it; ask for few epochs")
     folder = Path(folder).expanduser().resolve()
     out = Path(out).expanduser().resolve() if out else pages_folder() / f"try-{folder.name}.html"
     listing, mark = list_pictures(folder), _printable(f'<meta name="generator" content="try {escape(str(folder))}">')
@@ -61,11 +59,8 @@ def try_folder(folder: Path, out: Path | None = None, seeds: int = 3, epochs: in
         raise TryFailed(f"{out} is a folder: name a file in it, such as --out {out / 'page.html'}")
     if out.exists() and mark not in out.read_text(encoding="utf-8", errors="replace"):
         raise TryFailed(f"{out} is there already, and is no page on {folder}: name another with --out")
-    print(
-        _printable(
-            f"Reads {folder}: {len(listing.files):,} files in {len(listing.classes)} classes. They stay as they are."
-        )
-    )
+    files = f"{len(listing.files):,} files in {len(listing.classes)} classes"
+    print(_printable(f"Reads {folder}: {files}. They stay as they are."))
     found = scan(listing, CACHE)
     _check_classes(found)
     with warnings.catch_warnings():
@@ -153,34 +148,30 @@ def worst_mistakes(runs: Sequence[Run], labels: np.ndarray) -> pd.DataFrame:
 
 def page(folder: Path, found: Scan, data: Dataset, runs: Runs, mark: str) -> str:
     """Return the page as HTML, with ``mark`` in its head."""
-    kept = not_collapsed(runs) or list(runs)
-    lost, (mean, low, high), others = len(runs) - len(not_collapsed(runs)), accuracy(kept), baselines(data)
-    reached = [f"{escape(name)} ({_percent(value)})" for name, value in others.items() if low <= value]
-    verdict = "More than colour and more than guessing: it has also learned something else that new pictures share."
-    if reached:
-        verdict = f"The interval reaches down to {' and '.join(reached)}: it cannot be told that it has learned more."
-    bars = [_bar("the network", mean, (low, high)), *(_bar(name, value) for name, value in others.items())]
-    shares = np.mean([run.confusion["test"] / _at_least_one(run.confusion["test"]) for run in kept], axis=0)  # (K, K)
+    whole = not_collapsed(runs)
+    kept, others = whole or list(runs), baselines(data)
+    mean, low, high = accuracy(kept)
+    counts = np.mean([run.confusion["test"] for run in kept], axis=0)  # (K, K)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a class may have no test picture
     wrong = worst_mistakes(kept, data.test.labels.numpy()).head(MISTAKES)
-    copies = found.duplicates()
-    copies = copies[copies["copy"] != "first"].rename(columns={"group": "copy of"})
+    copies = found.duplicates().rename(columns={"group": "copy of"})
     told = {
-        "name": escape(folder.name),
-        "lead": f"It names the class of <b>{_percent(mean)}</b> of {len(data.test):,} pictures that it has never seen "
-        f"(95 % interval {_percent(low)} to {_percent(high)}; {_trainings(len(kept))}).",
-        "bars": "".join(bars),
-        "verdict": verdict + (f" {_trainings(lost)} of {len(runs)} gave every picture one class." if lost else ""),
+        **{"name": folder.name, "mark": mark, "percent": _percent, "listed": LISTED, "tests": len(data.test)},
+        **{"runs": len(runs), "kept": len(kept), "lost": len(runs) - len(whole)},
+        **{"mean": mean, "low": low, "high": high, "others": others},
         "matrix": _matrix(shares, data),
-        "mistakes": "".join(_card(folder, data, one, len(kept)) for one in wrong.itertuples()) or "<p>None.</p>",
-        "curve": _source(png(plot_curves(Runs("try", kept, len(kept)))), "png"),
         "pictures": _pictures(found, data),
-        "left_out": _list("cannot be read, and are left out", found.left_out.sort_values("file")),
-        "copies": _list("are copies, and stay in the same part as the first", copies[["file", "copy of", "copy"]]),
-        "recipe": escape(repr(runs[0].experiment)),
-        "made": _made(runs),
+        "reached": [f"{name} ({_percent(value)})" for name, value in others.items() if low <= value],
+        "mistakes": [_mistake(folder, data, one) for one in wrong.itertuples()],
+        "curve": _source(png(plot_curves(Runs("try", kept, len(kept)))), "png"),
+        "left_out": found.left_out.sort_values("file"),
+        "copies": copies[copies["copy"] != "first"][["file", "copy of", "copy"]],
+        "recipe": repr(runs[0].experiment),
+        "provenance": runs[0].provenance,
+        "minutes": sum(run.metrics["total_seconds"] for run in runs) / 60,
     }
-    template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-    return _printable(template.substitute(told, mark=mark))
+    text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return _printable(Template(text, autoescape=True, undefined=StrictUndefined).render(told))
 
 
 def _printable(text: str) -> str:  # also where a path's bytes are no UTF-8
@@ -191,27 +182,14 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
-def _at_least_one(matrix: np.ndarray) -> np.ndarray:  # a class may have no test picture
-    return np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-
-
-def _trainings(count: int) -> str:
-    return "one training" if count == 1 else f"{count} trainings"
-
-
 def _source(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _image(pixels: np.ndarray, kind: str, alt: str) -> str:
+def _image(pixels: np.ndarray, kind: str) -> str:
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
-    return f'<img alt="{escape(alt)}" src="{_source(buffer.getvalue(), kind)}">'
-
-
-def _bar(name: str, share: float, ends: tuple[float, float] = (0, 0)) -> str:
-    inside = f'<b style="width:{share:.1%}"></b><i style="left:{ends[0]:.1%};width:{ends[1] - ends[0]:.1%}"></i>'
-    return f'<span>{escape(name)}</span><span class="track">{inside}</span><span>{_percent(share)}</span>'
+    return _source(buffer.getvalue(), kind)
 
 
 def _matrix(shares: np.ndarray, data: Dataset) -> str:
@@ -223,41 +201,25 @@ def _matrix(shares: np.ndarray, data: Dataset) -> str:
         rows.append(f'<tr><th scope="row">{names[i]}</th>{"".join(cells)}<td class="of">of {counts[i]}</td></tr>')
     table = f'<div class="wide"><table class="matrix">{"".join(rows)}</table></div>' if len(names) <= WIDEST else ""
     most = sorted((-shares[i, j], i, j) for i, j in np.argwhere(shares) if i != j)[:5]
-    told = "".join(
-        f"<li>{names[i]} taken for {names[j]}: {_percent(-share, 0)} of the time</li>" for share, i, j in most
-    )
-    return f"{table}<ul>{told}</ul>"
+    told = [f"<li>{names[i]} taken for {names[j]}: {_percent(-share, 0)} of the time</li>" for share, i, j in most]
+    return f"{table}<ul>{''.join(told)}</ul>"
 
 
-def _card(folder: Path, data: Dataset, mistake: Any, runs: int) -> str:
+def _mistake(folder: Path, data: Dataset, mistake: Any) -> dict[str, Any]:
     """Return a mistake, a row of :func:`worst_mistakes`, as it looks, as the network sees it, and in words."""
-    name, seen = str(data.test_names[mistake.picture]), data.test.images[mistake.picture].permute(1, 2, 0).numpy()
+    file, seen = str(data.test_names[mistake.picture]), data.test.images[mistake.picture].permute(1, 2, 0).numpy()
     try:
-        shown = read_picture(folder / name, SIDE).pixels
+        shown = read_picture(folder / file, SIDE).pixels
     except DataError:  # moved since, or its name is no UTF-8
         shown = seen
-    truth, guess = (escape(data.classes[i]) for i in (data.test.labels[mistake.picture], mistake.guess))
-    by = f" by {mistake.runs} of {runs} trainings" if runs > 1 else ""
-    words = f"{truth}, taken for <b>{guess}</b>{by}, {_percent(mistake.confidence, 0)} sure<br>{escape(name)}"
-    pictures = _image(shown, "jpeg", name) + _image(seen, "png", "the same, 32 x 32 pixels")
-    return f"<figure><div>{pictures}</div><figcaption>{words}</figcaption></figure>"
+    truth, guess = (data.classes[i] for i in (data.test.labels[mistake.picture], mistake.guess))
+    pictures = {"shown": _image(shown, "jpeg"), "seen": _image(seen, "png")}
+    return mistake._asdict() | pictures | {"file": file, "truth": truth, "guess": guess}
 
 
-def _pictures(found: Scan, data: Dataset) -> str:
+def _pictures(found: Scan, data: Dataset) -> pd.DataFrame:
     table = found.summary()
     for name, part in {"training": data.train, "validation": data.validation, "test": data.test}.items():
         counts = np.bincount(part.labels, minlength=len(data.classes))
         table[name] = [*counts, counts.sum()]
-    return table.rename_axis(None).to_html(border=0)
-
-
-def _list(what: str, table: pd.DataFrame) -> str:
-    shown, more = table.head(LISTED).to_html(index=False, border=0, classes="files"), len(table) - LISTED
-    tail = f"<p>And {more:,} more.</p>" if more > 0 else ""
-    return f"<h3>{len(table):,} files {what}</h3>{shown}{tail}" if len(table) else ""
-
-
-def _made(runs: Runs) -> str:
-    told, seconds = runs[0].provenance, sum(run.metrics["total_seconds"] for run in runs)
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    return escape(f"{told['date']}, {told['device_name']}, {seconds / 60:.1f} minutes of training; {versions}.")
+    return table.rename_axis(None)
