@@ -10,14 +10,12 @@ from pathlib import Path
 
 from helpers.settings import NOTEBOOKS, ROOT
 
-# Colab is the notebook server itself.
-NOT_FOR_COLAB = {"jupyterlab"}
-
 
 def missing() -> list[str]:
     """Return the requirements of the course of which no version is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    there = {d.name.lower().replace("_", "-") for d in metadata.distributions() if d.name} | NOT_FOR_COLAB
+    there = {d.name.lower().replace("_", "-") for d in metadata.distributions() if d.name}
+    there.add("jupyterlab")  # Colab is the notebook server itself
     return [r for r in project["dependencies"] if r.partition(">")[0].strip() not in there]
 
 
@@ -28,8 +26,7 @@ def prepare() -> None:
     """
     os.chdir(NOTEBOOKS)
     sys.path.insert(0, str(ROOT))
-    wanted = missing()
-    if not wanted:
+    if not (wanted := missing()):
         return
     print("installing", ", ".join(wanted), file=sys.stderr)
     shipped = {f"{d.name}=={d.version}\n" for d in metadata.distributions() if d.name and d.version}

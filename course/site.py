@@ -1,7 +1,6 @@
 """The course as a website that needs no network: the notebooks as they were executed, README as its front page.
 
-Sphinx and myst-nb make the pages of copies of the sources; this module is also an extension of Sphinx, which writes
-formulas as MathML, so that no script has to.
+Sphinx and myst-nb make the pages of copies of the sources; as an extension, this module writes formulas as MathML.
 """
 
 import base64
@@ -19,12 +18,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from sphinx.writers.html5 import HTML5Translator
 
-from course.notebooks import BADGE, all_notebooks, read
+from course.notebooks import BADGE, all_notebooks, badge, read
 from helpers.settings import ROOT, pages_folder
 
 FOLDER = ROOT / "build" / "site"
 EXPLORER = "12-latent-space.html"
-STYLE = Path(__file__).with_suffix(".css")
 TITLE = "Convolutional networks by experiment"
 SETTINGS = {
     "project": TITLE,
@@ -73,10 +71,8 @@ def build(folder: Path = FOLDER) -> Path:
         stage(source)
         warnings = io.StringIO()
         with patch_docutils(), docutils_namespace():
-            app = Sphinx(
-                source, None, pages, Path(temporary, "doctrees"), "html", SETTINGS, None, warnings, True, parallel=2
-            )
-            app.build()
+            folders = source, None, pages, Path(temporary, "doctrees")
+            Sphinx(*folders, "html", SETTINGS, None, warnings, True, parallel=2).build()
         if warnings.getvalue():
             raise SiteFailed(warnings.getvalue().replace(f"{source}/", ""))
         shown = pages / "notebooks" / pages_folder().name / EXPLORER
@@ -121,7 +117,7 @@ def stage(source: Path) -> None:
     for path in all_notebooks():
         (source / "notebooks" / path.name).write_text(nbformat.writes(page(path, source)))
     (source / "_static").mkdir()
-    shutil.copy(STYLE, source / "_static")
+    shutil.copy(Path(__file__).with_suffix(".css"), source / "_static")
 
 
 def contents(*names: str, hidden: bool = False) -> str:
@@ -135,27 +131,23 @@ def address(badge: str) -> str:
 
 
 def page(path: Path, source: Path) -> NotebookNode:
-    """Return the notebook as a page: buttons for its badge, mentions of others as links, figures with alt and caption.
-
-    The figures are written beside it in the folder ``source``.
-    """
+    """Return the notebook as a page: buttons for its badge, others linked, its figures written to ``source``, too."""
     notebook = read(path)
-    links = {other.stem[:2]: other.name for other in all_notebooks() if other != path}
-    buttons = f"[Open in Colab](\\1){{.button}} [Download the notebook](path:../downloads/{path.name}){{.button}}"
+    files = {other.stem[:2]: other.name for other in all_notebooks() if other != path}
+    colab, download = address(badge(path)), f"path:../downloads/{path.name}"
+    buttons = f"[Open in Colab]({colab}){{.button}} [Download the notebook]({download}){{.button}}"
+
+    def linked(mention: re.Match[str]) -> str:
+        file = files.get(mention[1] or mention[2])
+        return f"[{mention[0]}]({file})" if file else mention[0]
+
     notebook.cells = [cell for cell in notebook.cells if "setup" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = BADGE.sub(lambda badge: buttons.replace("\\1", address(badge[0])), cell.source)
-            cell.source = MENTION.sub(lambda m: linked(m, links), cell.source)
+            cell.source = MENTION.sub(linked, BADGE.sub(lambda _: buttons, cell.source))
         elif cell.cell_type == "code":
             cell.outputs = figures(cell.outputs, source / "notebooks" / f"{path.stem}-{cell.id}")
     return notebook
-
-
-def linked(mention: re.Match[str], links: dict[str, str]) -> str:
-    """Return the mention of a notebook as a link to it, if ``links`` (number -> file) has it."""
-    name = links.get(mention[1] or mention[2])
-    return f"[{mention[0]}]({name})" if name else mention[0]
 
 
 def figures(outputs: list[NotebookNode], stem: Path) -> list[NotebookNode]:
@@ -166,10 +158,9 @@ def figures(outputs: list[NotebookNode], stem: Path) -> list[NotebookNode]:
         if "image/png" in data:
             file, facts = stem.with_name(f"{stem.name}-{i}.png"), output.metadata["image/png"]
             file.write_bytes(base64.b64decode(data["image/png"]))
-            start = f":::{{figure}} {file.name}\n:alt: {facts['alt']}\n:width: {facts['width']}px\n\n"
-            caption = outputs[i + 1].data["text/markdown"]
-            markdown = {"text/markdown": f"{start}{caption}\n:::"}
-            shown.append(nbformat.v4.new_output("display_data", markdown))
+            start = f":::{{figure}} {file.name}\n:alt: {facts['alt']}\n:width: {facts['width']}px"
+            markdown = f"{start}\n\n{outputs[i + 1].data['text/markdown']}\n:::"
+            shown.append(nbformat.v4.new_output("display_data", {"text/markdown": markdown}))
         elif not (i and "image/png" in outputs[i - 1].get("data", {})):
             shown.append(output)
     return shown
