@@ -180,46 +180,20 @@ def _output_problems(cell) -> Iterator[str]:
             yield "its output holds a widget"
 
 
-def imports_of(path: Path, package: Path) -> set[str]:
-    """Return the modules of ``package`` that a file imports, in functions too, but not for types alone."""
-    found = set()
-    for node in _live_nodes(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if _is_module(name, package) else node.module for name in below}
-        elif isinstance(node, ast.ImportFrom):
-            found.add("a relative import")
-    return {name for name in found if name.split(".")[0] == package.name or name == "a relative import"}
-
-
-def _live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _live_nodes(node)
-
-
-def _is_module(name: str, package: Path) -> bool:
-    below = package.parent.joinpath(*name.split("."))
-    return below.with_suffix(".py").is_file() or below.is_dir()
-
-
 def import_problems(package: Path, order: tuple[tuple[str, ...], ...]) -> list[str]:
     """Return the imports in ``package`` that lead to a higher floor of ``order`` (from the ground up) or in a circle.
 
     Modules of one group may import each other in no circle; a subpackage counts as one module.
     """
     rank = {module: i for i, group in enumerate(order) for module in group}
+    names = (path.relative_to(package.parent).with_suffix("") for path in sorted(package.rglob("*.py")))
+    files = {".".join(name.parts).removesuffix(".__init__"): package.parent / f"{name}.py" for name in names}
     graph, problems = {}, []
-    for path in sorted(package.rglob("*.py")):
-        module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
-        graph[module] = imports_of(path, package) - {package.name, module}
-        here = _short(module)
+    for module, path in files.items():
+        found = {deepest for name in _imported(ast.parse(path.read_text())) if (deepest := _deepest(name, files))}
+        graph[module] = found - {package.name, module}
         for target in graph[module] if module != package.name else ():
-            there = _short(target)
+            here, there = (name.split(".")[1] for name in (module, target))
             if here not in rank or there not in rank:
                 problems.append(f"{module} imports {target}: give both a floor")
             elif rank[there] > rank[here]:
@@ -231,5 +205,17 @@ def import_problems(package: Path, order: tuple[tuple[str, ...], ...]) -> list[s
     return problems
 
 
-def _short(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield all that is imported, in functions too, but not for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from _imported(node)
+
+
+def _deepest(name: str, files: dict[str, Path]) -> str | None:
+    """Return the module that ``name``, of a module or of what stands in one, leads to."""
+    return next((part for part in (name, name.rpartition(".")[0]) if part in files), None)

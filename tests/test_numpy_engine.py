@@ -39,13 +39,6 @@ def test_weights_for_another_network_are_refused():
         load_weights(build("r3").append(nn.Linear(10, 10)), cnn.NETWORKS["r3"]())
 
 
-def test_pictures_and_their_normalisation_are_those_of_the_course():
-    data = load("digits")
-    ours = cnn.normaliser(data.mean.numpy(), data.std.numpy())(pictures(data.validation).images)
-    theirs = normalise(data.validation.images, data.mean, data.std).permute(0, 2, 3, 1).numpy()
-    assert ours.dtype == np.float32 and np.allclose(ours, theirs, atol=1e-5)
-
-
 def test_choices_become_parts():
     options = {"schedule": "OneCycleLR", "schedule_options": {"cycle_momentum": False}, "lr": 0.05}
     chosen = choose(optimizer_options={"momentum": 0.9}, augmentation="hflip:1", seed=4, **options)
