@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers import settings
-from helpers.latent.store import load_coordinates, quantised, save_coordinates
+from helpers.latent.store import load_coordinates, save_coordinates
 
 
 @pytest.fixture
@@ -14,20 +13,13 @@ def Y():
     return (centres[np.arange(45_000) % 10] + random.normal(0, 10, (45_000, 2))).astype(np.float32)
 
 
-def test_half_a_step_is_lost_and_no_more(Y):
-    steps, offset, scale = quantised(Y)
-    assert steps.dtype == np.uint16 and steps.min(0).tolist() == [0, 0] and steps.max(0).tolist() == [65_535] * 2
-    error = np.abs(steps * scale + offset - Y.astype(np.float64)).max(0)
-    width = np.ptp(Y.astype(np.float64), axis=0)
-    assert (error <= width / 131_070 * 1.0001).all() and (error > width / 131_070 * 0.9).all()
-
-
-def test_what_is_written_is_read_and_eighteen_of_them_are_small(Y, tmp_path):
+def test_what_is_written_is_read_to_half_a_step_and_eighteen_of_them_are_small(Y, tmp_path):
     about = {"stage": "end", "layer": "flatten", "seed": 2, "quality": {"recall": 0.25, "kl": None}}
     save_coordinates(tmp_path / "new" / "a.npz", Y, about)
     found, noted = load_coordinates(tmp_path / "new" / "a.npz")
     assert noted == about and found.dtype == np.float32 and found.shape == Y.shape
-    assert np.abs(found - Y).max() < 0.003
+    half_a_step, error = np.ptp(Y.astype(np.float64), axis=0) / 131_070, np.abs(found - Y.astype(np.float64)).max(0)
+    assert (error > 0.9 * half_a_step).all() and (error < half_a_step + 1e-5).all()  # float32 rounds once more
     assert 6 * 3 * (tmp_path / "new" / "a.npz").stat().st_size < 3.25 * 2**20
 
 
@@ -67,9 +59,3 @@ def test_a_whole_archive_with_other_content_is_noticed(Y, tmp_path):
     np.savez_compressed(path, **arrays)
     with pytest.raises(ValueError, match="another SHA-256 than it says"):
         load_coordinates(path)
-
-
-def test_rehearsals_keep_out_of_the_committed_folder(monkeypatch):
-    assert settings.embeddings_folder() == settings.DATA / "embeddings"
-    monkeypatch.setenv("COURSE_SMOKE", "1")
-    assert settings.DATA not in settings.embeddings_folder().parents

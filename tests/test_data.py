@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import encoded
+from scenes import contents, encoded
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
@@ -125,15 +125,10 @@ def small_cifar10(monkeypatch):
     monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:1/cifar-10-python.tar.gz",))
 
 
-def snapshot(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "cache")
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
 @pytest.mark.parametrize("copy", COPIES)
 def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, copy):
     put(tmp_path, COPIES[copy])
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     data = load("cifar10", root=tmp_path)
     assert data.available() and data.classes == cifar10.CLASSES
     assert [len(split) for split in (data.train, data.validation, data.test)] == [108, 12, 30]
@@ -148,7 +143,7 @@ def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, copy):
     split = {"split": split_hash(data.train.index.numpy(), data.validation.index.numpy())}
     assert data.hashes == SHA256 | split
     assert data.source == ", ".join(sorted(path.name for path in tmp_path.iterdir() if path.name != "cache"))
-    assert snapshot(tmp_path) == before, "somebody's files were touched"
+    assert contents(tmp_path) == before, "somebody's files were touched"
 
 
 def test_hidden_files_and_a_readme_do_no_harm(tmp_path):
@@ -260,13 +255,13 @@ BAD_COPIES = {
 def test_a_bad_copy_gives_one_clear_error_and_no_data(tmp_path, case):
     files, says = BAD_COPIES[case]
     put(tmp_path, files)
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     data = load("cifar10", root=tmp_path)
     assert data.available()
     for _ in range(2):
         with pytest.raises(DataError, match=says):
             _ = data.train
-    assert snapshot(tmp_path) == before, "somebody's files were touched"
+    assert contents(tmp_path) == before, "somebody's files were touched"
     assert not list(tmp_path.glob("cache/*.npz")), "a bad copy was cached"
 
 

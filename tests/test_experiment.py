@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers.training import Experiment, rehearsal
+from helpers.training import Experiment
 from helpers.training.parts import OPTIMIZERS
 
 
@@ -75,9 +75,3 @@ def test_every_optimizer_that_is_offered_can_be_made():
     for name, make in OPTIMIZERS.items():
         assert Experiment(optimizer=name.lower()).optimizer == name
         make([torch.nn.Parameter(torch.ones(2, 2))], lr=0.1)
-
-
-def test_a_rehearsal_is_small_and_on_the_embedded_digits():
-    small = rehearsal(Experiment(epochs=50, batch_size=512, model="r0-final"))
-    assert (small.dataset, small.epochs, small.model) == ("digits", 2, "r0-final")
-    assert small.batch_size <= small.train_size <= 300

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from helpers.latent import explorer_page, latent_page
 from helpers.latent import plots as latent_plots
+from helpers.latent.store import load_coordinates
 from helpers.record import Run, unpack
 from helpers.settings import embeddings_folder, runs_folder
 from helpers.style import class_colours
@@ -47,6 +48,10 @@ def array_of(text: str, kind: str = "u1") -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), kind)
 
 
+def drawn(stage: dict) -> np.ndarray:
+    return array_of(stage["steps"], "<u2").reshape(-1, 2) * stage["scale"] + stage["offset"]
+
+
 # --- What the page holds. ---
 
 
@@ -64,9 +69,7 @@ def test_the_page_holds_points_classes_and_answers_and_no_address(content):
         here = np.arange(600) if view["members"] is None else array_of(view["members"], "<u4")
         assert view["name"] == name and np.array_equal(here, PART if name == "a third" else np.arange(600))
         for stage, (epoch, Y) in zip(view["stages"], stages.items(), strict=True):
-            steps = array_of(stage["steps"], "<u2").reshape(-1, 2)
-            assert stage["epoch"] == epoch
-            assert np.abs(steps * stage["scale"] + stage["offset"] - Y[here]).max() < 1e-3
+            assert stage["epoch"] == epoch and np.abs(drawn(stage) - Y[here]).max() < 1e-3
     assert "<title>R2 &amp; &lt;its&gt; latents</title>" in page
     assert "://" not in page and "default-src 'none'" in page
     assert data["pictures"] is None and "image/webp;base64,U" not in page
@@ -112,21 +115,16 @@ def test_the_page_of_a_run_holds_what_is_kept_of_it_and_needs_no_data_set(monkey
     page = latent_page(run, layers, (0, 10, 20), film=("fc2_relu", 3_000))
     data = data_of(page)
     assert len(page) < 2_500_000 and "<title>The latent space of R2</title>" in page
-    *large, film = data["views"]
+    film = data["views"][2]
     assert [view["name"] for view in data["views"]] == [*layers, "last hidden layer, every epoch (3,000 pictures)"]
     assert [stage["epoch"] for stage in film["stages"]] == list(range(21))
-    for view, points in (*zip(large, (45_000, 45_000), strict=True), (film, 3_000)):
-        layer = "flatten" if view is large[0] else "fc2_relu"
+    for view, layer in zip(data["views"], ("flatten", "fc2_relu", "fc2_relu"), strict=True):
         for stage in view["stages"]:
-            drawn = array_of(stage["steps"], "<u2").reshape(-1, 2) * stage["scale"] + stage["offset"]
-            same = 0
-            for path in folder.glob(f"{layer}-{stage['epoch']:03}-*.npz"):
-                with np.load(path) as kept:
-                    low, high = kept["planes"].transpose(1, 0, 2).astype(int)
-                    note = json.loads(str(kept["note"]))
-                places = (low + 256 * high).T * note["scale"] + note["offset"]
-                same += len(places) == points and np.abs(places - drawn).max() < 0.01
-            assert same == 1, (view["name"], stage["epoch"])
+            places = drawn(stage)
+            assert len(places) == (3_000 if view is film else 45_000)
+            kept = [load_coordinates(path)[0] for path in folder.glob(f"{layer}-{stage['epoch']:03}-*.npz")]
+            same = [len(Y) == len(places) and np.abs(Y - places).max() < 0.01 for Y in kept]
+            assert sum(same) == 1, (view["name"], stage["epoch"])
     labels, members = array_of(data["labels"]), array_of(film["members"], "<u4")
     assert np.array_equal(np.bincount(labels), run.confusion["train"].sum(axis=1))
     for count, part in ((45_000, slice(None)), (3_000, members)):
@@ -170,9 +168,8 @@ class Explorer(Tab):
         page = data_of(self.run("document.documentElement.outerHTML"))
         here = page["views"][layer]
         members = np.arange(page["points"]) if here["members"] is None else array_of(here["members"], "<u4")
-        drawn = here["stages"][stage]
         Y = np.full((page["points"], 2), np.nan)
-        Y[members] = array_of(drawn["steps"], "<u2").reshape(-1, 2) * drawn["scale"] + drawn["offset"]
+        Y[members] = drawn(here["stages"][stage])
         return np.array([view["x"], view["y"]]) + view["zoom"] * Y * [1, -1]
 
 
@@ -185,19 +182,24 @@ def chromium(tmp_path_factory):
         yield tab
 
 
-@pytest.fixture
-def opened(chromium, content, tmp_path):
-    """The page with its pictures, at its first stage."""
-    path = tmp_path / "page.html"
+@pytest.fixture(scope="module")
+def page(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_text(page_of(content, pictures=True), encoding="utf-8")
-    chromium.show(path)
+    return path
+
+
+@pytest.fixture
+def opened(chromium, page):
+    """The page with its pictures, at its first stage."""
+    chromium.show(page)
     return chromium
 
 
 def hovered_as_the_nearest(browser, places, among, random):
     """Assert that the picture under the mouse is the one of ``among`` that a k-d tree finds within reach."""
     tree, size = cKDTree(places[among]), browser.run("[map.clientWidth, map.clientHeight]")
-    near = places[random.choice(among, 25)] + random.normal(0, 9, (25, 2))
+    near = places[random.choice(among, 15)] + random.normal(0, 9, (15, 2))
     hits = 0
     for x, y in near[((near > 1) & (near < np.array(size) - 1)).all(axis=1)].round():
         browser.mouse("mouseMoved", x, y)
@@ -212,13 +214,11 @@ def hovered_as_the_nearest(browser, places, among, random):
 def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
     random, every = np.random.default_rng(1), np.arange(600)
     places = opened.places()
-    assert hovered_as_the_nearest(opened, places, every, random) > 5
+    assert hovered_as_the_nearest(opened, places, every, random) > 3
     x, y = places[300].round()
     opened.mouse("mouseWheel", x, y, deltaX=0, deltaY=-600)
     zoomed = opened.places()
     assert np.ptp(zoomed[:, 0]) > 4 * np.ptp(places[:, 0]) and np.abs(zoomed[300] - places[300]).max() < 4
-    inside = np.flatnonzero((np.abs(zoomed - [x, y]) < 200).all(axis=1))
-    assert len(inside) and hovered_as_the_nearest(opened, zoomed, every, random) >= 0
     opened.mouse("mouseMoved", *zoomed[300].round())
     assert opened.told()[2] == f"picture {cKDTree(zoomed).query(zoomed[300].round())[1]}"
     opened.mouse("mousePressed", 400, 300, button="left", buttons=1, clickCount=1)
@@ -229,9 +229,9 @@ def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
     assert np.allclose(opened.places(), places)
     opened.run("byId('legend').children[1].click()")
     rest = every[(every < 200) | (every >= 400)]
-    assert hovered_as_the_nearest(opened, places, rest, random) > 5
+    assert hovered_as_the_nearest(opened, places, rest, random) > 3
     opened.keys("ArrowDown")
-    assert hovered_as_the_nearest(opened, opened.places(), np.setdiff1d(PART, range(200, 400)), random) > 5
+    assert hovered_as_the_nearest(opened, opened.places(), np.setdiff1d(PART, range(200, 400)), random) > 3
 
 
 def test_a_point_tells_class_answer_number_and_picture_of_that_stage(opened, content):
@@ -266,10 +266,7 @@ def test_search_finds_a_picture_and_a_class(opened):
         opened.keys("Escape", "/", *words)
         assert opened.run("byId('found').textContent") == said and opened.told() is None
     opened.keys("Escape")
-    assert opened.run("lit.every((is) => is)") and opened.run("[byId('search').value, byId('found').textContent]") == [
-        "",
-        "",
-    ]
+    assert opened.run("[lit.every((is) => is), byId('search').value, byId('found').textContent]") == [True, "", ""]
     opened.keys("ArrowDown", "/", "6")
     assert opened.run("byId('found').textContent") == "picture 6 is not in this part"
 
@@ -293,39 +290,34 @@ def test_keys_step_through_stages_layers_and_colours(opened, content):
     before = opened.run("view.zoom")
     opened.keys("+", "c")
     assert opened.run("[view.zoom, mode]") == [pytest.approx(1.5 * before), "prediction"]
-    names = opened.call("Accessibility.getFullAXTree")["nodes"]
-    named = {
-        node.get("name", {}).get("value")
-        for node in names
-        if node["role"]["value"] in ("button", "slider", "searchbox")
-    }
+    controls = ("button", "slider", "searchbox")
+    nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
+    named = {node["name"]["value"] for node in nodes if node["role"]["value"] in controls}
     assert {"all", "a third", "class", "prediction", "right or wrong", "closer", "farther"} <= named
 
 
 def test_colours_are_what_the_page_says_they_are(opened, content):
     labels, answers = content[1], content[3]
-    drawn = """(() => {
+    painted = """(() => {
       const bits = new Uint32Array(context.getImageData(0, 0, map.width, map.height).data.buffer);
       return modes[mode].colours.map(packed).map((c) => bits.reduce((n, p) => n + (p === c), 0));
     })()"""
     legend = "[...byId('legend').children].map((button) => button.textContent)"
-    assert opened.run(legend) == ["cat 200", "dog 200", "ship 200"] and min(opened.run(drawn)) > 500
+    assert opened.run(legend) == ["cat 200", "dog 200", "ship 200"] and min(opened.run(painted)) > 500
     opened.run("byId('legend').children[1].click()")
     opened.settled()
-    assert [count > 0 for count in opened.run(drawn)] == [True, False, True]
+    assert [count > 0 for count in opened.run(painted)] == [True, False, True]
     opened.run("colourBy('prediction')")
     opened.settled()
-    assert opened.run(legend) == ["cat 600", "dog 0", "ship 0"] and opened.run(drawn)[1:] == [0, 0]
+    assert opened.run(legend) == ["cat 600", "dog 0", "ship 0"] and opened.run(painted)[1:] == [0, 0]
     opened.keys("ArrowRight")
     assert opened.run(legend) == [] and "after epoch 2 was not kept" in opened.run("byId('meaning').textContent")
     opened.keys("ArrowRight")
     assert opened.run(legend) == [f"{name} {(answers[4] == k).sum()}" for k, name in enumerate(CLASSES)]
     opened.run("colourBy('right or wrong')")
-    wrong = int((answers[4] != labels).sum())
-    assert opened.run(legend) == [f"right {600 - wrong}", f"wrong {wrong}"]
-    assert (
-        opened.run(f"[...queue.slice(-{wrong})].sort((a, b) => a - b)") == np.flatnonzero(answers[4] != labels).tolist()
-    )
+    wrong = np.flatnonzero(answers[4] != labels).tolist()
+    assert opened.run(legend) == [f"right {600 - len(wrong)}", f"wrong {len(wrong)}"]
+    assert sorted(opened.run(f"[...queue.slice(-{len(wrong)})]")) == wrong
     assert "has learned from these very pictures" in opened.run("byId('meaning').textContent")
 
 
@@ -342,6 +334,5 @@ def test_the_page_alone_is_enough_without_pictures_and_in_the_dark(chromium, con
     chromium.call("Emulation.setEmulatedMedia", features=[])
     chromium.mouse("mouseMoved", *chromium.places()[5].round())
     assert chromium.told() and chromium.run("thumb.hidden")
-    asked = {e["params"]["request"]["url"] for e in chromium.events if e["method"] == "Network.requestWillBeSent"}
-    assert asked <= {path.as_uri()}, "a page without network asks for itself alone"
-    assert [e for e in chromium.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")] == []
+    assert set(chromium.requests()) <= {path.as_uri()}, "a page without network asks for itself alone"
+    assert chromium.problems() == []

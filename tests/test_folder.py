@@ -31,8 +31,12 @@ def pictures(tmp_path):
 
 
 def test_a_folder_without_splits_is_divided_80_20_stratified(tmp_path, pictures):
-    fill(pictures, 50)
     data = reading(pictures, tmp_path)
+    assert data.name == f"folder:{pictures}" and not data.available()
+    for question in ("train", "classes"):
+        with pytest.raises(DataMissing, match="pictures"):
+            getattr(data, question)
+    fill(pictures, 50)
     assert data.classes == ("blue", "green", "red")
     assert [len(split) for split in (data.train, data.validation, data.test)] == [108, 12, 30]
     shades = set()
@@ -107,11 +111,3 @@ def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(tmp_path, pictu
             (pictures / name / "0.png").unlink()
     with pytest.raises(DataError, match=says):
         _ = reading(pictures, tmp_path).train
-
-
-def test_a_folder_that_is_not_there(tmp_path):
-    data = load("folder:nowhere", root=tmp_path)
-    assert data.name == "folder:nowhere" and not data.available()
-    for question in ("train", "classes"):
-        with pytest.raises(DataMissing, match="nowhere"):
-            getattr(data, question)

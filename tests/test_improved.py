@@ -78,13 +78,6 @@ def test_every_combination_of_the_ablation_learns_shapes_and_gradients(left_out)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_with_pointwise_the_logits_are_the_means_of_the_maps():
-    net = build("improved", pointwise=True, padding=True).eval()
-    maps = {}
-    net.maps.register_forward_hook(lambda module, inputs, output: maps.setdefault("maps", output))
-    torch.testing.assert_close(net(torch.randn(3, 3, 32, 32)), maps["maps"].mean((2, 3)))
-
-
 def test_compact_keeps_to_its_budgets():
     def by_hand(widths, blocks):
         def pair(inputs, outputs):

@@ -1,6 +1,5 @@
 """A folder of anything: what is a picture is used, what is none is named, and nothing is changed."""
 
-import hashlib
 import os
 import re
 
@@ -8,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from scenes import encoded, scene
+from scenes import contents, encoded, scene
 from torchvision.transforms import v2
 
 from helpers.data import DataError, list_pictures, load, scan, write_pictures
 from helpers.data.images import read_picture
 
-PER_CLASS = 250
+PER_CLASS = 100
 CLASSES = ("Äpfel", "кошки", "犬", "plain")
 
 
@@ -52,7 +51,7 @@ BAD = (
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory):  # a folder of 1,000 files, and the reason expected of each bad one
+def mixed(tmp_path_factory):  # a folder of files of all kinds, and the reason expected of each bad one
     root = tmp_path_factory.mktemp("mixed") / "bilder été"
     expected = {}
     for label, name in enumerate(CLASSES):
@@ -73,33 +72,27 @@ def mixed(tmp_path_factory):  # a folder of 1,000 files, and the reason expected
     return root, expected
 
 
-def contents(root):
-    return {path: hashlib.md5(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
-
-
 def reasons_in(found):
     return dict(zip(found.left_out["file"], found.left_out["reason"], strict=True))
 
 
-def test_a_thousand_mixed_files_load_and_the_bad_ones_are_named(mixed, tmp_path):
+def test_mixed_files_load_and_the_bad_ones_are_named(mixed, tmp_path):
     root, expected = mixed
     before = contents(root)
-    assert len(before) == 1000 and len(expected) == 100
     found = scan(list_pictures(root), tmp_path)
     reasons = reasons_in(found)
     assert set(reasons) == set(expected)
     assert all(re.search(reason, reasons[name], re.IGNORECASE) for name, reason in expected.items()), reasons
-    assert np.bincount(found.labels).tolist() == [225] * 4 and found.classes == tuple(sorted(CLASSES))
-    assert found.summary().loc["all"].tolist() == [1000, 100, 900, 0, 0, 0]
+    assert np.bincount(found.labels).tolist() == [90] * 4 and found.classes == tuple(sorted(CLASSES))
+    assert found.summary().loc["all"].tolist() == [400, 40, 360, 0, 0, 0]
     # Each readable picture shows its own scene, whatever its format.
-    for name, pixels in list(zip(found.names, found.images, strict=True))[::37]:
+    for name, pixels in list(zip(found.names, found.images, strict=True))[::17]:
         label, number = CLASSES.index(name.split("/")[0]), int(name.split("/")[-1].split()[0])
         shown = np.asarray(Image.fromarray(pixels).convert("L"), float)
         original = np.asarray(scene(PER_CLASS * label + number, (40, 40)).convert("L").resize((32, 32)), float)
         assert np.corrcoef(original.ravel(), shown.ravel())[0, 1] > 0.9, name
-    with pytest.warns(UserWarning, match="and 90 more"):
-        data = load(f"folder:{root}", root=tmp_path)
-        assert [len(part) for part in (data.train, data.validation, data.test)] == [648, 72, 180]
+    with pytest.warns(UserWarning, match="and 30 more"):
+        assert len(load(f"folder:{root}", root=tmp_path).test) == 72
     assert contents(root) == before
 
 
@@ -171,7 +164,7 @@ def test_no_damage_to_a_file_is_more_than_a_data_error():
     exif = Image.Exif()
     exif[0x0112] = 6
     files.append(encoded(scene(9), "JPEG", exif=exif))
-    for content in files * 40:
+    for content in files * 20:
         damaged = bytearray(content)
         for place in rng.integers(0, min(len(content), 400), 5):
             damaged[place] = rng.integers(256)

@@ -230,11 +230,6 @@ def test_maps_are_grad_cams_by_hand():
         gradient = torch.autograd.functional.jacobian(logit, kept[0][i : i + 1].clone())[0]
         expected = sum(w * a for w, a in zip(gradient.mean((1, 2)), kept[0][i], strict=True)).clamp(min=0)
         torch.testing.assert_close(maps[i], expected, atol=1e-6, rtol=1e-4)
-    step = torch.zeros_like(kept[0][:1])
-    step[0, 5, 2, 2] = 1e-2
-    with torch.no_grad():
-        slope = (logit(kept[0][3:] + step) - logit(kept[0][3:] - step)) / 2e-2
-    assert slope.item() == pytest.approx(gradient[5, 2, 2].item(), rel=0.05, abs=1e-5)
 
 
 def test_where_logits_are_means_of_maps_the_map_is_the_classs_own():

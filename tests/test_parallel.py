@@ -1,7 +1,6 @@
 """Runs side by side: the same records as one after another, and a death costs only its own run."""
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -113,25 +112,3 @@ def test_the_process_of_a_run_keeps_its_memory_and_has_its_threads(monkeypatch):
     assert found["MALLOC_TOP_PAD_"] == str(64 * 1024**2)
     assert found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "3"
     assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
-
-
-MAPPED = """
-import ctypes
-libc = ctypes.CDLL(None)
-class Count(ctypes.Structure):
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
-libc.mallinfo2.restype, libc.malloc.restype, libc.malloc.argtypes = Count, ctypes.c_void_p, [ctypes.c_size_t]
-before = libc.mallinfo2().hblks
-libc.malloc(64 * 1024**2)
-print(libc.mallinfo2().hblks - before)
-"""
-
-
-@pytest.mark.parametrize(("more", "mapped"), [({}, "1"), (recorder.KEEP_MEMORY, "0")])
-def test_glibc_understands_to_keep_memory(more, mapped):
-    if platform.libc_ver()[0] != "glibc" or tuple(map(int, platform.libc_ver()[1].split(".")[:2])) < (2, 35):
-        pytest.skip("only glibc from 2.35 on has these switches without a limit")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | more
-    done = subprocess.run([sys.executable, "-c", MAPPED], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == mapped

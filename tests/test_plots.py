@@ -98,9 +98,7 @@ def test_the_accuracy_curve_is_the_mean_over_seeds_in_percent():
     drawn = lines(figures.plot_curves(runs).axes[3], style.RC["lines.linewidth"])[0].get_ydata()
     expected = np.mean([run.history["validation_accuracy"] for run in runs.by_arm()["R2"]], axis=0)
     np.testing.assert_allclose(drawn, 100 * expected)
-
-
-def test_where_one_seed_stopped_the_mean_ends_and_the_others_go_on_alone():
+    # Where one seed stopped the mean ends, and the others go on alone.
     ax = figures.plot_curves(synthetic_runs("R2", "R4", epochs={1: 9})).axes[3]
     assert lines(ax, style.RC["lines.linewidth"])[0].get_xdata()[-1] == 9
     assert sorted(line.get_xdata()[-1] for line in lines(ax, 0.6)[:3]) == [9, 15, 15]
@@ -177,23 +175,20 @@ def test_where_no_arm_stands_in_most_rows_every_row_names_both_and_lost_runs_are
     assert notes[0] == "+0.100 [0.050, 0.150]"  # a loss needs more decimals than points
 
 
-def test_every_seed_and_the_published_figure_are_marked_where_they_are():
-    runs = synthetic_runs("R2")
+def test_every_seed_is_marked_and_the_published_figure_with_its_interval():
+    runs = synthetic_runs("R2", "R4")
     ax = figures.plot_metric(runs, "test_accuracy", PUBLISHED).axes[0]
-    np.testing.assert_allclose(marked(ax, "o")[0].get_xdata(), 100 * runs.values("test_accuracy")["R2"])
-    np.testing.assert_allclose([line.get_xdata() for line in marked(ax, "D")], [[83.0]])
+    for line, arm in zip(marked(ax, "o"), ("R2", "R4"), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), 100 * runs.values("test_accuracy")[arm])
+    np.testing.assert_allclose([line.get_xdata() for line in marked(ax, "D")], [[83.0], [64.57]])
     with pytest.raises(KeyError, match="R2/kernels/9-9-9"):
         figures.plot_metric(runs, "test_accuracy", {"R2": "R2/kernels/9-9-9"})
-
-
-def test_a_published_figure_of_a_sample_carries_its_interval():
-    drawn = lines(figures.plot_metric(synthetic_runs("R2", "R4"), "test_accuracy", PUBLISHED).axes[0], 1)
     # 404 of 626 pictures: Wilson's interval, by hand.
     share, n, z2 = 404 / 626, 626, 1.959964**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = (z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) ** 0.5 / (1 + z2 / n)
     ends = [[100 * (middle - half), 100 * (middle + half)]]
-    np.testing.assert_allclose([line.get_xdata() for line in drawn], ends, atol=1e-4)
+    np.testing.assert_allclose([line.get_xdata() for line in lines(ax, 1)], ends, atol=1e-4)
 
 
 def test_a_sweep_marks_every_seed_the_mean_and_its_interval():

@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 from synthetic import CLASSES
 
-from course import report
-from helpers.record import published, published_figures
+from helpers.record import published, published_figures, published_for
 
 SPLITS = ("train", "validation", "test")
 # Copied from the reports' tables, not from the file: train/validation of the ten classes in R1's order.
@@ -124,13 +123,15 @@ def test_r4_s_intervals_are_those_stated(key, stated):
     for side, end in zip((-1, 1), figure.interval(), strict=True):
         reach = z * math.sqrt(end / 100 * (1 - end / 100) / figure.pictures)
         assert end / 100 - seen == pytest.approx(side * reach, rel=1e-6)
+
+
+def test_a_figure_is_found_by_its_key_or_its_setting_and_lacks_an_interval_where_its_pictures_are_unknown():
     plain = published("R2/kernels/3-3-3/test-accuracy")
     assert plain.interval() is None and plain.with_interval == "83.00"
-
-
-def test_the_report_can_quote_pictures_and_interval(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "runs_folder", lambda: tmp_path)
-    values = report.numbers({})
-    quoted = [values[f"published/R4/test-accuracy{name}"] for name in ("", "/pictures", "/low", "/high")]
-    assert quoted == [r"\num{64.57}", r"\num{626}", r"\num{60.7}", r"\num{68.2}"]
-    assert "published/R2/kernels/3-3-3/test-accuracy/low" not in values
+    assert published_for("R0/final", "test_accuracy").report == "R0"
+    assert published_for("R0/base", "validation_accuracy") is None
+    with pytest.raises(KeyError, match="R4/parameters"):
+        published("R4/none")
+    assert {"R0", "R1", "R2", "R3", "R4"} <= {figure.report for figure in published_figures().values()}
+    for figure in published_figures().values():
+        assert figure.unit != "percent" or 0 < figure.value < 100, figure

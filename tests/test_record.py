@@ -58,16 +58,6 @@ def test_a_run_survives_the_file_and_is_stale_once_its_model_changes(run, tmp_pa
     assert run.is_stale()
 
 
-def test_the_figures_agree_with_one_another_and_with_scikit_learn(run):
-    labels = load("digits").test.labels.numpy()
-    guesses, confidence = run.predictions["test"]
-    np.testing.assert_array_equal(run.confusion["test"], confusion_matrix(labels, guesses))
-    assert run.metrics["test_accuracy"] == pytest.approx((guesses == labels).mean(), rel=1e-5)
-    assert run.confusion["train"].sum() == 256
-    assert confidence.min() >= 0.1 and confidence.max() <= 1
-    np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
-
-
 def check_curve(curve, right, confidence, bins=BINS):
     """Compare a reliability curve with scikit-learn's, and return its error by hand."""
     filled = np.array(curve["count"]) > 0
@@ -77,29 +67,36 @@ def check_curve(curve, right, confidence, bins=BINS):
     return np.average(abs(accuracy - mean), weights=np.array(curve["count"])[filled])
 
 
-def test_a_runs_reliability_curve_is_scikit_learns_and_says_what_the_error_says(run):
-    data, model = load("digits"), kept_network(run)
+def test_the_figures_agree_with_one_another_and_with_scikit_learn(run):
+    data = load("digits")
+    labels, (guesses, confidence) = data.test.labels.numpy(), run.predictions["test"]
+    np.testing.assert_array_equal(run.confusion["test"], confusion_matrix(labels, guesses))
+    assert run.metrics["test_accuracy"] == pytest.approx((guesses == labels).mean(), rel=1e-5)
+    assert run.confusion["train"].sum() == 256
+    assert confidence.min() >= 0.1 and confidence.max() <= 1
+    np.testing.assert_allclose(run.classwise("test"), [(guesses[labels == k] == k).mean() for k in range(10)])
     counts = {"train": 256, "validation": len(data.validation), "test": len(data.test)}
     assert {split: sum(curve["count"]) for split, curve in run.calibration.items()} == counts
-    confidence, guesses = predict(model, data.test, data.mean, data.std).softmax(1).max(1)
-    error = check_curve(run.calibration["test"], (guesses == data.test.labels).numpy(), confidence.numpy())
+    sure, named = predict(kept_network(run), data.test, data.mean, data.std).softmax(1).max(1)
+    assert np.array_equal(named, guesses)  # the kept weights say the same
+    error = check_curve(run.calibration["test"], guesses == labels, sure.numpy())
     assert run.metrics["test_calibration_error"] == pytest.approx(error, rel=1e-3)
-    assert {f"{split}_calibration_error" for split in run.calibration} <= set(run.metrics)
+    assert {f"{split}_calibration_error" for split in counts} <= set(run.metrics)
 
 
 @pytest.mark.parametrize("bins", [1, 7, BINS])
 @pytest.mark.parametrize("off", [0.0, 0.2])
 def test_the_error_of_a_curve_is_scikit_learns_and_a_network_that_boasts_has_its_boast(bins, off):
     rng = np.random.default_rng(0)
-    confidence = np.append(rng.uniform(0.3, 1, 200_000), 1.0)
+    confidence = np.append(rng.uniform(0.3, 1, 20_000), 1.0)
     right = rng.random(confidence.size) < confidence - off
     curve = reliability(confidence, right, bins)
     assert curve["count"] == np.histogram(confidence, bins, (0, 1))[0].tolist()
     error = expected_calibration_error(curve)
-    assert error == pytest.approx(check_curve(curve, right, confidence, bins)) == pytest.approx(off, abs=0.01)
+    assert error == pytest.approx(check_curve(curve, right, confidence, bins)) == pytest.approx(off, abs=0.02)
 
 
-def test_a_record_older_than_reliability_curves_and_averages_still_loads(finished, tmp_path):
+def test_a_record_older_than_curves_and_averages_loads_and_what_is_missing_is_named(finished, tmp_path):
     choices = {name: value for name, value in finished["experiment"].items() if name != "averaging"}
     old = {name: value for name, value in finished.items() if name != "calibration"} | {"experiment": choices}
     write_run(old, tmp_path)
@@ -107,6 +104,8 @@ def test_a_record_older_than_reliability_curves_and_averages_still_loads(finishe
     assert run.experiment == SMALL and run.metrics["test_accuracy"] == finished["metrics"]["test_accuracy"]
     with pytest.raises(ValueError, match=rf"{SMALL.key}.json \(an arm, seed 0\) is older.*trained again"):
         run.calibration  # noqa: B018
+    with pytest.raises(FileNotFoundError, match="0000"):
+        load_weights(Run(finished | {"key": "0" * 16}))
 
 
 def test_the_average_is_what_is_recorded_and_kept():
@@ -118,14 +117,6 @@ def test_the_average_is_what_is_recorded_and_kept():
     logits = predict(kept_network(Run(averaged)), data.validation, data.mean, data.std)
     loss = torch.nn.functional.cross_entropy(logits, data.validation.labels).item()
     assert metrics["validation_loss"] == pytest.approx(loss, rel=1e-5)
-
-
-def test_a_flagship_run_keeps_weights_that_say_the_same_and_missing_ones_are_named(finished):
-    data = load("digits")
-    guesses = predict(kept_network(Run(finished)), data.test, data.mean, data.std).argmax(1)
-    assert (guesses.numpy() == Run(finished).predictions["test"][0]).all()
-    with pytest.raises(FileNotFoundError, match="0000"):
-        load_weights(Run(finished | {"key": "0" * 16}))
 
 
 def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(finished):

@@ -87,6 +87,8 @@ def test_a_rehearsal_writes_elsewhere(shown, monkeypatch):
     show.figure("99-rehearsal", draw, caption="A.", alt="A.")
     assert not (settings.GENERATED / "figures" / "99-rehearsal.png").exists()
     assert (settings.generated_folder() / "figures" / "99-rehearsal.png").exists()
+    for folder in (settings.runs_folder, settings.embeddings_folder, settings.networks_folder, settings.pages_folder):
+        assert not folder().is_relative_to(settings.ROOT)
 
 
 def test_latex_prints_special_characters_as_they_are():

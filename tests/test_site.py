@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,24 +19,18 @@ FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "sour
 
 
 class Page(HTMLParser):
-    """What a page links to, fetches by itself, offers as anchors, and holds of pictures and formulas."""
+    """The ``tags`` of a page, each with its attributes, and its ``formulas``, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.links, self.fetched, self.anchors, self.tags = [], [], set(), Counter()
-        self.images, self.formulas, self.inside = [], [], False
+        self.tags, self.formulas, self.inside = [], [], False
         self.feed(text)
+        self.links = [own["href"] for tag, own in self.tags if tag == "a" and "href" in own]
+        self.fetched = [address for tag, own in self.tags if (address := own.get(FETCHED.get(tag)))]
+        self.anchors = {own[name] for _, own in self.tags for name in ("id", "name") if own.get(name)}
 
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.tags[tag] += 1
-        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        if given.get(FETCHED.get(tag, "")):
-            self.fetched.append(given[FETCHED[tag]])
-        if tag == "img":
-            self.images.append(given)
+        self.tags.append((tag, dict(attributes)))
         if tag == "math":
             self.formulas.append("")
         self.inside = self.inside or tag == "math"
@@ -125,8 +119,8 @@ def test_each_notebook_is_a_page_with_its_figures_formulas_and_files(built, page
         page, notebook = pages[notebook_page(path)], read(path)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         alts = [o.metadata["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
-        assert [image["alt"] for image in page.images] == alts and all(alts)
-        assert page.tags["figcaption"] == len(alts)
+        assert [own["alt"] for tag, own in page.tags if tag == "img"] == alts and all(alts)
+        assert [tag for tag, _ in page.tags].count("figcaption") == len(alts)
         frames = sum('class="dataframe"' in o.get("data", {}).get("text/html", "") for o in outputs)
         assert (built / notebook_page(path)).read_text().count('class="dataframe"') == frames
         assert site.address(badge(path)) in page.links

@@ -143,6 +143,8 @@ def test_status_counts_and_sees_stale_runs(folder):
 
 def test_a_rehearsal_shrinks_everything_in_one_place(monkeypatch):
     monkeypatch.setenv("COURSE_SMOKE", "1")
-    study = Study("s", Experiment(epochs=90), vary={"lr": [0.1, 0.2]}, seeds=6)
+    study = Study("s", Experiment(epochs=90, batch_size=512, model="r4"), vary={"lr": [0.1, 0.2]}, seeds=6)
     assert len(study.seeds) == 2
-    assert all((e.dataset, e.epochs) == ("digits", 2) for e in study.arms.values())
+    for small in study.arms.values():
+        assert (small.dataset, small.epochs, small.model) == ("digits", 2, "r4")
+        assert small.batch_size <= small.train_size <= 300
