@@ -28,7 +28,7 @@ FINAL, BESIDE, SIZES = ("02_", "03_", "11_", "13_"), ("04_", "07_", "09_", "10_"
 # A difference in a finding: so many points, and the interval that it has to carry.
 POINTS = re.compile(r"[+-]?\d+(?:\.\d+)? points(?: lower| higher)?(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
 UNTOLD = ("not separable", "cannot be told", "cannot tell")
-LONG, TOO_LONG = 12, 25
+TOO_LONG = 25
 PERSONAL_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|media|content|opt|srv|work)/\w|\b[A-Z]:\\\w")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 VOLATILE_METADATA = {"execution", "ExecuteTime", "collapsed", "scrolled"}
@@ -41,12 +41,6 @@ def notebook_problems(path: Path) -> list[str]:
     for position, cell in code_cells(notebook):
         found += [f"cell {position}: {problem}" for problem in _cell_problems(path, cell)]
     return [f"{path.name}, {problem}" for problem in found]
-
-
-def long_cells(path: Path) -> list[str]:
-    """Return the code cells that are allowed, but longer than a cell that does one thing."""
-    cells = code_cells(read(path))
-    return [f"{path.name}, cell {i}: {n} lines" for i, c in cells if (n := len(c.source.splitlines())) > LONG]
 
 
 def _frame_problems(path: Path, notebook) -> Iterator[str]:
@@ -148,8 +142,6 @@ def _source_problems(path: Path, cell, tree: ast.AST) -> Iterator[str]:
     may_flag = final or (beside and "study" in tags(cell))
     may_read = final or path.name.startswith(SIZES) or (beside and "published" in tags(cell))
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-            yield "import *"
         if isinstance(node, ast.keyword) and node.arg == "flagship" and not may_flag:
             yield "flagship= is for final runs: in 02, 03, 11, 13, and in study cells of 04, 07, 09, 10"
         if isinstance(node, ast.Attribute) and node.attr == "test" and not may_read:

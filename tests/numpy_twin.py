@@ -1,16 +1,12 @@
 """PyTorch twins of the NumPy layers, with the same weights: an independent judge. Images differ in layout only."""
 
-import ast
-
-import nbformat
 import numpy as np
 import torch
+from taught import taught
 from torch import nn
-from torch.nn import functional as F
 
 from helpers import numpy_cnn as cnn
 from helpers.numpy_cnn.layers import BatchNorm
-from helpers.settings import ROOT
 
 
 def rng(seed=0):
@@ -77,16 +73,5 @@ def relative_error(ours, theirs):
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(theirs.dtype).tiny))
 
 
-def lesson():
-    """Return the functions that notebook 02 writes out, by name."""
-    notebook = nbformat.read(ROOT / "notebooks" / "02_numpy_cnn.ipynb", as_version=4)
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "setup" not in str(cell.metadata)]
-    functions = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    plain = ast.Module([function for function in functions if not function.decorator_list], [])
-    names = {"np": np, "torch": torch, "F": F}
-    exec(compile(plain, "02_numpy_cnn", "exec"), names)
-    return names
-
-
-LESSON = lesson()
+LESSON = vars(taught("02"))
 numeric_gradient = LESSON["numeric_gradient"]

@@ -14,7 +14,6 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
     rng = np.random.default_rng([seed, len(arm), ord(arm[-1])])
     number = np.arange(1, epochs + 1)
     validation = accuracy * (1 - np.exp(-number / 4)) + rng.normal(0, 0.004, epochs)
-    train = validation + 0.03
     steps = np.arange(10.5, 20 * epochs, 2)
     matrices = {}
     for split, images in (("train", 450), ("validation", 50), ("test", 100)):
@@ -23,23 +22,25 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         matrix[np.arange(10), (np.arange(10) + 2) % 10] += images - right
         matrices[split] = matrix.tolist()
     guesses = [np.repeat(np.arange(10), row) for row in matrices["test"]]  # pictures lie class by class
-    metrics = {"epochs": epochs, "best_epoch": epochs, "parameters": 81574}
-    metrics |= {"training_seconds": 22.0 * epochs, "total_seconds": 23.0 * epochs}
+    metrics = {"epochs": epochs, "best_epoch": epochs, "parameters": 81574, "training_seconds": 22.0 * epochs}
     for split, matrix in matrices.items():
         metrics[f"{split}_accuracy"] = float(np.trace(matrix) / np.sum(matrix))
         metrics[f"{split}_loss"] = 1 - metrics[f"{split}_accuracy"]
     sure = np.clip(accuracy + rng.normal(0, 0.15, 500), 0.1, 1)
     curve = reliability(sure, rng.random(500) < sure - 0.05)
     metrics["validation_calibration_error"] = expected_calibration_error(curve)
-    structure = [
-        {"layer": "conv1", "type": "Conv2d", "output_shape": [6, 30, 30], "parameters": 168, "multiply_adds": 145_800},
-        {"layer": "fc", "type": "Linear", "output_shape": [10], "parameters": 81_406, "multiply_adds": 81_396},
-    ]
+    conv = {
+        "layer": "conv1",
+        "type": "Conv2d",
+        "output_shape": [6, 30, 30],
+        "parameters": 168,
+        "multiply_adds": 145_800,
+    }
+    fc = {"layer": "fc", "type": "Linear", "output_shape": [10], "parameters": 81_406, "multiply_adds": 81_396}
     experiment = Experiment(model=model, epochs=epochs, seed=seed, flagship=True, augmentation="crop:4 hflip:0.5")
-    history = {"epoch": number.tolist(), "lr": [1e-3] * epochs}
-    for split, shares in (("train", train), ("validation", validation)):
+    history = {"epoch": number.tolist(), "lr": [1e-3] * epochs, "seconds": [22.0] * epochs}
+    for split, shares in (("train", validation + 0.03), ("validation", validation)):
         history |= {f"{split}_loss": (2 - 2 * shares).tolist(), f"{split}_accuracy": shares.tolist()}
-    history["seconds"] = [22.0] * epochs
     provenance = {"device": "cpu", "device_name": "Some & Other_Processor", "cores": 2, "threads": 1}
     provenance |= {"data_source": "archives", "data_hashes": {"train_images": "ab" * 32, "split": "cd" * 32}}
     provenance["versions"] = {"python": "3.11.2", "torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.4.6"}
@@ -54,7 +55,7 @@ def synthetic_run(arm: str, model: str, accuracy: float, seed: int, epochs: int 
         "iterations": {"step": steps.tolist(), "loss": loss.tolist()},
         "confusion": matrices,
         "calibration": {"validation": curve},
-        "structure": structure,
+        "structure": [conv, fc],
         "predictions": {"test": {"labels": pack(np.concatenate(guesses)), "confidence": pack(np.full(1_000, 200))}},
         "diverged": None,
         "provenance": provenance,

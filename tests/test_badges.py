@@ -28,10 +28,8 @@ def clone(tmp_path):
 
 
 def said(folder):
-    values = {}
-    exec(
-        (folder / "helpers" / "settings.py").read_text(), {"__file__": str(folder / "helpers" / "settings.py")}, values
-    )
+    path, values = folder / "helpers" / "settings.py", {}
+    exec(path.read_text(), {"__file__": str(path)}, values)
     return (values["OWNER"], values["REPO"]), yaml.safe_load((folder / "CITATION.cff").read_text())["repository-code"]
 
 
@@ -61,6 +59,8 @@ def test_a_forks_address_is_written_once(clone, capsys):
     assert capsys.readouterr().err == ""
     kept, before = ((root / "helpers" / "settings.py").read_text().splitlines() for root in (folder, ROOT))
     assert sum(one != other for one, other in zip(kept, before, strict=True)) == 1  # the branch stays, and all else
+    (owner, repository), _ = said(ROOT)
+    assert f"/github/{owner}/{repository}/blob/" in badge(ROOT / "notebooks" / "01_data.ipynb")
 
 
 @pytest.mark.parametrize("address", ["/somewhere/else", "https://example.org/ada/fork.git", None])
@@ -72,8 +72,3 @@ def test_elsewhere_nothing_changes_and_stand_ins_are_warned_of(clone, capsys, ad
     assert not name_repository(folder) and said(folder)[0] == STAND_INS
     told = capsys.readouterr().err
     assert "stand-in" in told and "git remote add origin" in told and len(told.splitlines()) == 1
-
-
-def test_a_badge_is_what_the_committed_settings_say():
-    (owner, repository), _ = said(ROOT)
-    assert f"/github/{owner}/{repository}/blob/" in badge(ROOT / "notebooks" / "01_data.ipynb")

@@ -98,6 +98,7 @@ COPIES = {
     "archives": in_archives(),
     "archives of cifar10/": in_archives(prefix="cifar10/"),
     "archives of ./": in_archives(prefix="./"),
+    "with more": in_archives(entry("README.md", b"hello"), entry("train/cat/._1.png", b"from a Mac")),
 }
 
 
@@ -144,11 +145,6 @@ def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, copy):
     assert data.hashes == SHA256 | split
     assert data.source == ", ".join(sorted(path.name for path in tmp_path.iterdir() if path.name != "cache"))
     assert contents(tmp_path) == before, "somebody's files were touched"
-
-
-def test_hidden_files_and_a_readme_do_no_harm(tmp_path):
-    put(tmp_path, in_archives(entry("README.md", b"hello"), entry("train/cat/._1.png", b"from a Mac")))
-    assert len(load("cifar10", root=tmp_path).train) == 108
 
 
 def test_the_split_of_the_real_labels_is_known_without_the_images():
@@ -221,26 +217,20 @@ BATCH, ARCHIVE, (WHOLE, CONTENT) = "cifar-10-batches-py/data_batch_3", "cifar10-
 BAD_COPIES = {
     "truncated archive": (changed(in_archives(), ARCHIVE, two_thirds(in_archives()[ARCHIVE])), f"{ARCHIVE}.*damaged"),
     "truncated official archive": ({WHOLE: two_thirds(CONTENT)}, f"{WHOLE}.*damaged"),
-    "no archive": (changed(in_archives(), ARCHIVE, b"<html>404</html>"), f"{ARCHIVE}.*damaged"),
     "a path that climbs out": (in_archives(entry("../../evil.png", b"x")), "evil.*leads out"),
-    "a path that climbs out halfway": (in_archives(entry("train/../../evil.png", b"x")), "evil.*leads out"),
     "an absolute path": (in_archives(entry("/etc/evil.png", b"x")), "evil.*leads out"),
     "a Windows path": (in_archives(entry("..\\evil.png", b"x")), "evil.*leads out"),
     "a drive": (in_archives(entry("C:\\evil.png", b"x")), "evil.*leads out"),
     "a symbolic link": (in_archives(entry("train/cat/l.png", b"", tarfile.SYMTYPE, "/etc/passwd")), "is a link"),
-    "a hard link": (in_archives(entry("train/cat/l.png", b"", tarfile.LNKTYPE, "train/cat/1.png")), "is a link"),
     "a device": (in_archives(entry("train/cat/l.png", b"", tarfile.CHRTYPE)), "is a link or a device"),
     "a file far too large": (in_archives(entry("train/cat/l.png", bytes(1 << 21))), "2,097,152 bytes"),
     "no image in an archive": (in_archives(entry("train/cat/n.png", b"no")), "cat/n.png is no readable image"),
     "no image": (changed(FOLDER, FIRST, b"no"), f"{FIRST} is no readable image"),
-    "half an image": (changed(FOLDER, FIRST, two_thirds(FOLDER[FIRST])), f"{FIRST} is no readable image"),
     "an image of another size": (changed(FOLDER, FIRST, ANOTHER_SIZE), "are not CIFAR-10's.*resized"),
     "one other bit": (changed(FOLDER, FIRST, ONE_OTHER_BIT), "train images of cifar10 are not CIFAR-10's"),
     "a lossy image": (changed(FOLDER, FIRST, LOSSY), "are not CIFAR-10's.*JPEG"),
     "an unknown class": (FOLDER | {"cifar10/train/boat/x.png": FOLDER[FIRST]}, "'boat' is no class of CIFAR-10"),
-    "a missing class": (changed(FOLDER, "cifar10/train/ship/"), "train split has 108 .*expected 120"),
     "a missing split": (changed(FOLDER, "cifar10/test/"), "test split has 0 images"),
-    "an empty folder": ({"cifar10/README.md": b""}, "train split has 0 images"),
     "a missing image": (changed(FOLDER, FIRST), "train split has 119 images .*expected 120"),
     "an image too many": (in_archives(entry("train/cat/x.png", FOLDER[FIRST])), "121 images .*expected 120"),
     "a missing archive": (changed(in_archives(), ARCHIVE), "images .*expected"),
@@ -314,6 +304,10 @@ def test_digits_are_the_real_ones_and_need_nothing(tmp_path):
     original = [(int(y), x.astype(int).tobytes()) for x, y in zip(digits.images, digits.target, strict=True)]
     assert sorted(found) == sorted(original)
     assert not list(tmp_path.iterdir())
+    pixels = data.train.images.numpy() / 255
+    assert np.allclose(data.mean, pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
+    assert np.allclose(data.std, pixels.std((0, 2, 3)), rtol=0, atol=1e-7)
+    assert data.mean.dtype == data.std.dtype == torch.float32
 
 
 def test_a_subset_is_stratified_and_always_the_same():
@@ -329,14 +323,6 @@ def test_a_subset_is_stratified_and_always_the_same():
     for size, error in ((0, ValueError), (1351, ValueError), (5, DataError), (1345, DataError)):
         with pytest.raises(error, match=str(size)):
             subset(train, size)
-
-
-def test_mean_and_std_are_those_of_the_training_split():
-    data = load("digits")
-    pixels = data.train.images.numpy() / 255
-    assert np.allclose(data.mean, pixels.mean((0, 2, 3)), rtol=0, atol=1e-7)
-    assert np.allclose(data.std, pixels.std((0, 2, 3)), rtol=0, atol=1e-7)
-    assert data.mean.dtype == data.std.dtype == torch.float32
 
 
 @pytest.mark.skipif(not cifar10.is_available(DATA), reason="no copy of CIFAR-10 under data/ (see data/README.md)")

@@ -37,14 +37,3 @@ def test_with_a_gpu_a_step_that_fails_or_cannot_be_keeps_no_other_from_running(m
     assert table["found"].tolist() == ["OSError: libcudart is missing", "no library", "3 runs"]
     monkeypatch.setattr(bench, "run_steps", lambda: table)
     assert command_line.main(["gpu"]) == 1 and "libcudart is missing" in capsys.readouterr().out
-
-
-def test_the_benchmarks_it_names_are_there():
-    named = {step.name.removeprefix("bench ") for step in bench.GPU_STEPS if step.name.startswith("bench ")}
-    assert named == {"loop", "tsne"} and all((bench.FOLDER / f"{name}.py").is_file() for name in named)
-
-
-def test_no_test_skips_for_want_of_a_gpu_without_being_marked_as_its():
-    sources = {path.name: path.read_text() for path in (bench.ROOT / "tests").glob("test_*.py")}
-    assert sum(text.count("\n@pytest.mark.gpu\n") for text in sources.values()) >= 2
-    assert [name for name, text in sources.items() if "skipif(not torch" + ".cuda" in text] == []

@@ -17,13 +17,10 @@ def of_kind(net, kind):
     return [layer for layer in net.modules() if isinstance(layer, kind)]
 
 
-def test_there_are_eleven_ideas_and_nine_switches_all_off():
+def test_of_eleven_ideas_nine_are_switches_and_with_padding_alone_it_is_r1s_network():
     ideas = taught("11", "IDEAS").IDEAS
     assert len(ideas) == 11 and [idea for idea in ideas if " " not in idea] == list(SWITCHES)
     assert structure_hash(build("improved", **dict.fromkeys(SWITCHES, False))) == structure_hash(build("improved"))
-
-
-def test_with_padding_alone_it_is_r1s_network():
     assert structure_hash(build("improved", padding=True)) == structure_hash(build("r1"))
     torch.manual_seed(5)
     ours = build("improved", padding=True).state_dict()

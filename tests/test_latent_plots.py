@@ -25,9 +25,7 @@ def test_names_stand_in_the_densest_part_of_their_class(islands):
     places = name_places(Y, labels, 3)
     assert np.allclose(places, [[0, 0], [50, 0], [0, 50]], atol=1.5)  # the mean of the third would be near (11, 50)
     assert np.isnan(name_places(Y, labels, 4)[3]).all()
-
-
-def test_names_of_classes_that_lie_on_each_other_do_not(islands):
+    # Those of classes that lie on each other do not.
     Y = np.repeat(islands[0][:100], 3, axis=0)
     heights = np.sort(name_places(Y, np.tile([0, 1, 2], 100), 3)[:, 1]) / np.ptp(Y, axis=0).max()
     assert (np.diff(heights) > 0.05).all()

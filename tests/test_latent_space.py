@@ -24,7 +24,7 @@ def run(tmp_path_factory):
         yield Run(train_run(experiment, device="cpu", progress=False))
 
 
-def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
+def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them_and_made_once(run, monkeypatch):
     (made,) = pictures(run, "flatten", [2], iterations=300)
     data, split = load("digits"), pictured(run)
     X = split_latents(load_snapshot(run, 2), split, data.mean, data.std, "flatten")["flatten"]
@@ -33,15 +33,18 @@ def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them(run):
     assert made.quality["recall"] > 0.3  # by chance it would be 0.05
     assert made.about["run"] == run.content["key"] and made.about["backend"] == "opentsne"
     assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
-
-
-def test_it_is_made_once(run, monkeypatch):
-    first = pictures(run, "flatten", [2], iterations=300)[0]
     monkeypatch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
     again = pictures(run, "flatten", [2], iterations=300)[0]
-    assert np.array_equal(first.coordinates, again.coordinates) and first.about == again.about
+    assert np.array_equal(made.coordinates, again.coordinates) and made.about == again.about
     with pytest.raises(BaseException, match="computed again"):
         pictures(run, "flatten", [2], iterations=301)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="move the run's record away"):
+        pictures(run, "flatten", [7])
+    with pytest.raises(ValueError, match="flatten"):
+        pictures(run, "flaten", [2])
+    with pytest.raises(ValueError, match="perplexity=90"):
+        pictures(run, "flatten", [2], perplexity=90)
 
 
 def test_a_later_stage_starts_from_the_earlier_one_and_is_turned_to_it(run, monkeypatch):
@@ -68,15 +71,6 @@ def test_answers_are_those_of_the_network_at_that_time(run):
     # The run's own network was laid out in memory otherwise: a picture between two classes may go either way.
     right = (answers(run, 2)[0] == answers(run, 2)[1]).mean()
     assert right == pytest.approx(run.metrics["train_accuracy"], abs=1.5 / 200)
-
-
-def test_what_is_missing_is_said(run):
-    with pytest.raises(FileNotFoundError, match="move the run's record away"):
-        pictures(run, "flatten", [7])
-    with pytest.raises(ValueError, match="flatten"):
-        pictures(run, "flaten", [2])
-    with pytest.raises(ValueError, match="perplexity=90"):
-        pictures(run, "flatten", [2], perplexity=90)
 
 
 def test_latents_are_those_of_a_plain_forward_pass_in_order_whatever_the_batch_size():

@@ -45,14 +45,6 @@ def test_steps_are_those_of_torchs_muon_and_adamw(layout):
     assert (ours[0].weight - net()[0].weight).abs().max() > 0.005
 
 
-def test_a_view_shares_the_kernels_memory():
-    for layout in (torch.contiguous_format, torch.channels_last):
-        kernel = torch.randn(4, 3, 2, 2).to(memory_format=layout)
-        matrix = as_matrix(kernel)
-        matrix[1] = 7.0
-        assert matrix.shape == (4, 12) and (kernel[1] == 7).all() and (kernel[0] != 7).all()
-
-
 def test_it_learns_and_follows_a_schedule():
     chosen = SMALL.but(epochs=6, schedule="OneCycleLR", schedule_options={"cycle_momentum": False})
     fitted = fit(chosen, load("digits"), device="cpu", progress=False)

@@ -63,9 +63,7 @@ def test_the_strength_is_the_one_that_validation_prefers():
     best, second, _ = sorted(scores, key=scores.get, reverse=True)
     assert scores[best] > scores[second]  # the strengths do differ here
     assert best == probe[-1].C and probe.score(held, wanted) == scores[best]
-
-
-def test_of_equal_strengths_the_one_that_regularises_most():
+    # Of equal ones it is that which regularises most.
     (x, y), validation = clouds(90, 0, noise=0.01), clouds(90, 1, noise=0.01)
     assert novel.linear_probe(x, y, validation, (10.0, 0.1, 1.0))[-1].C == 0.1
 

@@ -72,17 +72,6 @@ def test_the_size_of_the_blocks_changes_no_number(monkeypatch, block_bytes):
         compare(layer, rng().standard_normal((20, *shape[1:])))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_convolution_of_random_shapes(seed):
-    draw = rng(seed)
-    kernel, stride = map(int, draw.integers(1, (8, 4)))
-    padding = int(draw.integers(0, kernel))
-    size = max(kernel - 2 * padding, 1) + draw.integers(0, 9, 2)
-    shape = (int(draw.integers(1, 12)), *map(int, size), int(draw.integers(1, 5)))
-    layer = cnn.Conv2d(shape[3], int(draw.integers(1, 6)), kernel, stride=stride, padding=padding)
-    compare(layer, draw.standard_normal(shape))
-
-
 OTHERS = [
     *(  # odd sizes leave a border
         (cnn.MaxPool2d(kernel), shape)
@@ -122,10 +111,7 @@ def test_softmax_cross_entropy(loss_of, batch):
     assert loss == pytest.approx(expected.item(), rel=EXACT)
     assert relative_error(gradient, theirs.grad.numpy()) < EXACT
     assert relative_error(gradient, numeric_gradient(lambda: loss_of(logits, labels)[0], logits)) < 1e-7
-
-
-def test_softmax_cross_entropy_survives_large_logits():
-    loss, gradient = cnn.softmax_cross_entropy(np.array([[1e4, 0.0, -1e4]]), np.array([1]))
+    loss, gradient = loss_of(np.array([[1e4, 0.0, -1e4]]), np.array([1]))
     assert loss == pytest.approx(1e4) and np.isfinite(gradient).all()
 
 

@@ -241,8 +241,7 @@ def test_reliability_pools_seeds_by_count():
     ]
     pooled = [Run({**r.content, "calibration": {"validation": c}}, r.arm) for r, c in zip(runs, curves, strict=True)]
     ax = figures.plot_reliability(Runs(runs.study, pooled)).axes[0]
-    (curve,) = marked(ax, "o")
-    np.testing.assert_allclose(curve.get_data(), [[57.5, 82.5], [75, 75]])
+    np.testing.assert_allclose(marked(ax, "o")[0].get_data(), [[57.5, 82.5], [75, 75]])
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [0, 50, 50])
     with pytest.raises(ValueError, match="split='test'"):
         figures.plot_reliability(runs, "test")
@@ -266,16 +265,13 @@ def test_a_class_keeps_its_colour_and_arms_never_share_a_look():
 # --- Images. ---
 
 
-def test_right_and_wrong_answers_are_told_apart_without_colour():
+def test_right_and_wrong_answers_are_told_apart_without_colour_and_what_is_no_image_refused():
     texts = [text.get_text() for text in gallery().axes[0].texts]
     assert [sum(text.startswith(word) for text in texts) for word in ("✓", "✗", "is ")] == [4, 8, 8]
     taken = [9 - CLASSES.index(text[2:]) for text in texts if text.startswith("✗")]
     assert taken == [CLASSES.index(text[3:]) for text in texts if text.startswith("is ")]
     sure = [text for text in texts if text.endswith("% sure")]
     assert sure[-4:] == sorted(sure[-4:], reverse=True)
-
-
-def test_pictures_refuse_what_is_no_image():
     with pytest.raises(ValueError, match="uint8"):
         pictures.image_grid(IMAGES.float())
     with pytest.raises(ValueError, match=r"\(40, 32, 32\)"):
@@ -302,9 +298,6 @@ def test_tables_give_means_with_half_widths():
     assert set(figures.comparison_table(runs, {})["Test accuracy (%)", "published"]) == {"–"}
     assert figures.arms_table(runs).loc["R2", "parameters"] == "81,574"
     assert "±" not in "".join(figures.accuracy_table(synthetic_runs(seeds=1)).iloc[:, 1])  # a lone seed has no interval
-
-
-def test_the_scale_is_read_from_the_runs():
     arms = {"R2": ("r2", 12), "R4": ("r4", 15)}
     runs = Runs("s", [synthetic_run(a, m, 0.7, s, epochs=e) for a, (m, e) in arms.items() for s in (0, 1)])
     told = ["r2, r4", "4,500", "64", "0.001", "12 to 15", "2"]

@@ -48,23 +48,17 @@ def row(setting: str) -> tuple[str, ...]:
     return tuple(texts("R2")[f"{setting}/{split}-accuracy"] for split in SPLITS)
 
 
-def test_r1_has_both_accuracies_of_every_class_in_each_of_its_settings():
+def test_r1_has_both_accuracies_of_every_class_in_each_of_its_settings_and_they_stand_as_printed():
     settings = ("numpy", "lr/1e-6", "lr/1e-3", "lr/5e-3", "schedule/constant", "schedule/StepLR")
     pairs = itertools.product(settings, CLASSES, ("train", "validation"))
     expected = {f"{setting}/{name}/{split}-accuracy" for setting, name, split in pairs}
-    assert {key for key in texts("R1") if key.endswith("accuracy")} == expected and len(expected) == 100 + 20
-
-
-@pytest.mark.parametrize("setting", R1)
-def test_r1_stands_as_printed(setting):
     found = texts("R1")
-    pairs = ["/".join(found[f"{setting}/{name}/{split}-accuracy"] for split in SPLITS[:2]) for name in CLASSES]
-    assert pairs == R1[setting].split()
-
-
-def test_r1_s_shares_are_of_whole_thousands():
+    assert {key for key in found if key.endswith("accuracy")} == expected and len(expected) == 100 + 20
+    for setting, printed in R1.items():
+        pairs = ["/".join(found[f"{setting}/{name}/{split}-accuracy"] for split in SPLITS[:2]) for name in CLASSES]
+        assert pairs == printed.split()
     # All are shares of 5,000 and of 1,000 pictures, so most slips of the pen would leave a share that cannot be.
-    for key, text in texts("R1").items():
+    for key, text in found.items():
         if key.startswith(("lr", "schedule")) and key.endswith("accuracy"):
             pictures = 5000 if key.endswith("train-accuracy") else 1000
             assert (Decimal(text) * pictures / 100) % 1 == 0, key
@@ -76,26 +70,19 @@ def test_r2_has_twelve_different_rows_each_with_its_time_and_they_stand_as_print
     assert all("runs stop at different epochs" in published(f"R2/{name}/minutes").note for name in settings)
     for setting, (*accuracies, epoch) in R2.items():
         assert row(setting) == tuple(accuracies) and published(f"R2/{setting}/best-epoch").value == epoch
+    for one, other in TWICE:
+        assert row(one) == row(other)
+        for quantity in ("best-epoch", "minutes"):
+            values = {texts("R2").get(f"{setting}/{quantity}") for setting in (one, other)} - {None}
+            # R2 itself prints two times for its batches of 16, and both are kept.
+            assert values == {"13", "16"} if (other, quantity) == ("batch-size/16", "minutes") else len(values) == 1
 
 
-@pytest.mark.parametrize(("one", "other"), TWICE)
-def test_rows_that_r2_printed_twice_agree(one, other):
-    found = texts("R2")
-    assert row(one) == row(other)
-    for quantity in ("best-epoch", "minutes"):
-        values = {found.get(f"{setting}/{quantity}") for setting in (one, other)} - {None}
-        # R2 itself prints two times for its batches of 16, and both are kept.
-        assert values == {"13", "16"} if (other, quantity) == ("batch-size/16", "minutes") else len(values) == 1
-
-
-def test_r4_has_both_accuracies_of_every_class_and_its_art():
+def test_r4_has_both_accuracies_of_every_class_and_its_art_and_their_means():
     found = {key for key in texts("R4") if key.endswith("accuracy")}
     of_classes = {f"{name}/{split}-accuracy" for name in CLASSES for split in ("train", "test")}
     of_art = {"train", "test", "chance", "cartoon/test", "cyberpunk/test", "noir/test"}
     assert found == of_classes | {f"art/{name}-accuracy" for name in of_art} | {"train-accuracy", "test-accuracy"}
-
-
-def test_r4_s_accuracies_are_the_means_of_its_classes():
     art = ("art/cartoon", "art/cyberpunk", "art/noir")
     for figure, classes in (("train", CLASSES), ("test", CLASSES), ("art/test", art)):
         values = [published(f"R4/{name}/{figure.split('/')[-1]}-accuracy").value for name in classes]

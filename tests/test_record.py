@@ -14,7 +14,7 @@ from helpers.record import Run, load_snapshot, load_weights, read_run, record_pa
 from helpers.record import run as run_module
 from helpers.record.recorder import BINS, expected_calibration_error, reliability, thin
 from helpers.settings import DATA
-from helpers.training import Experiment, normalise, predict
+from helpers.training import Experiment, fingerprint, normalise, predict
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
 
@@ -193,6 +193,8 @@ def test_every_committed_record_is_current_and_none_is_a_rehearsal():
         assert experiment.dataset != "digits", path
         assert content["provenance"]["device"] == path.parent.name, path
         assert not read_run(experiment, path.parent.name, folder=DATA / "runs").is_stale(), path
+        if experiment.initial:
+            assert content["provenance"]["initial"] == fingerprint(experiment.initial), path
 
 
 def test_snapshots_hold_the_weights_before_training_and_after_every_epoch():

@@ -146,23 +146,16 @@ def test_figures_and_tables_with_awkward_text_compile_to_the_same_bytes_which_ca
     assert report.built_from(made) != report.sources_hash(folder)
 
 
-def test_without_latex_the_error_says_how_to_get_it(folder, monkeypatch):
+def test_without_latex_the_error_says_how_to_get_it_and_a_rehearsal_builds_none(folder, monkeypatch):
     monkeypatch.setattr(report.shutil, "which", lambda name: None)
     with pytest.raises(report.ReportError, match="apt.txt"):
         report.compile_pdf(folder)
-
-
-def test_a_rehearsal_builds_no_report(monkeypatch):
     monkeypatch.setenv("COURSE_SMOKE", "1")
     with pytest.raises(report.ReportError, match="COURSE_SMOKE"):
         report.build()
 
 
 # What follows looks at the report as it is committed.
-
-
-def test_the_report_quotes_only_what_a_script_wrote():
-    assert report.check() == []
 
 
 def test_the_record_regenerates_the_committed_numbers(tmp_path, monkeypatch):
@@ -208,13 +201,11 @@ def test_the_rule_of_evidence_errs_as_seldom_as_the_report_says():
     assert rates["separable"] > rates["separable-in-pairs"]
 
 
-def test_every_notebook_has_its_section():
+def test_it_quotes_what_a_script_wrote_has_a_section_of_every_notebook_and_cites_all_whose_figures_it_quotes():
+    assert report.check() == []
     text = (settings.ROOT / "report" / "report.tex").read_text()
     for path in sorted(settings.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         assert rf"\input{{sections/{path.stem}}}" in text, f"{path.stem} has no section in the report"
-
-
-def test_all_whose_figures_are_quoted_are_cited():
     prose = "\n".join(path.read_text() for path in report.texts())
     citations = re.findall(r"\\cite[tp]?\*?(?:\[[^\]]*\])*\{([^}]*)\}", prose)
     cited = {key.strip() for keys in citations for key in keys.split(",")}

@@ -78,9 +78,6 @@ def notebook_page(path: Path) -> str:
     return f"notebooks/{path.stem}.html"
 
 
-# --- What is on the pages. ---
-
-
 def test_every_link_leads_somewhere_and_nothing_is_fetched_from_elsewhere(built, pages):
     assert link_problems(built, pages) == []
     styles = "".join(path.read_text() for path in built.rglob("*.css"))
@@ -162,9 +159,6 @@ def test_a_warning_of_sphinx_fails_and_leaves_the_old_site_alone(tmp_path, monke
         site.build(tmp_path / "pages")
     assert (tmp_path / "pages" / "index.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["pages"]
-
-
-# --- In a browser, from the files alone. ---
 
 
 @pytest.fixture(scope="module")
