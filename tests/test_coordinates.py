@@ -48,11 +48,7 @@ def test_damage_is_noticed_wherever_it_is(Y, tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="a.npz is damaged"):
             load_coordinates(path)
-
-
-def test_a_whole_archive_with_other_content_is_noticed(Y, tmp_path):
-    path = tmp_path / "a.npz"
-    save_coordinates(path, Y[:50], {"seed": 1})
+    save_coordinates(path, Y[:500], {"seed": 1})  # a whole archive, with other content
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files}
     arrays["planes"][0, 0, 0] ^= 1

@@ -147,11 +147,6 @@ def test_every_copy_gives_the_same_arrays_split_and_hashes(tmp_path, copy):
     assert contents(tmp_path) == before, "somebody's files were touched"
 
 
-def test_the_split_of_the_real_labels_is_known_without_the_images():
-    train, validation = stratified_split(np.repeat(np.arange(10), 5000), 5000)
-    assert split_hash(train, validation) == CIFAR10_SPLIT
-
-
 def test_images_are_decoded_once(tmp_path, monkeypatch):
     put(tmp_path, FOLDER)
     first = cifar10.load_arrays(tmp_path)
@@ -189,9 +184,6 @@ def test_several_at_once_build_once(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: cached_arrays(tmp_path / "c.npz", "k", build)["x"].sum(), range(4)))
     assert found == [3] * 4 and build.call_count == 1
-
-
-# --- A bad copy is refused, whole. ---
 
 
 def changed(files: dict[str, bytes], name: str, content: bytes | None = None) -> dict[str, bytes]:
@@ -255,9 +247,6 @@ def test_a_bad_copy_gives_one_clear_error_and_no_data(tmp_path, case):
     assert not list(tmp_path.glob("cache/*.npz")), "a bad copy was cached"
 
 
-# --- No copy at all. ---
-
-
 @pytest.mark.parametrize("download", [False, True])
 def test_without_a_copy_the_error_lists_three_ways_on(tmp_path, download):
     data = load("cifar10", root=tmp_path, download=download)
@@ -310,7 +299,7 @@ def test_digits_are_the_real_ones_and_need_nothing(tmp_path):
     assert data.mean.dtype == data.std.dtype == torch.float32
 
 
-def test_a_subset_is_stratified_and_always_the_same():
+def test_a_subset_is_stratified_and_always_the_same_and_the_real_split_known_without_images():
     train = load("digits").train
     first, again, other = subset(train, 135, 3), subset(train, 135, 3), subset(train, 135, 4)
     assert len(first) == 135 and torch.equal(first.index, again.index)
@@ -323,6 +312,8 @@ def test_a_subset_is_stratified_and_always_the_same():
     for size, error in ((0, ValueError), (1351, ValueError), (5, DataError), (1345, DataError)):
         with pytest.raises(error, match=str(size)):
             subset(train, size)
+    train, validation = stratified_split(np.repeat(np.arange(10), 5000), 5000)
+    assert split_hash(train, validation) == CIFAR10_SPLIT
 
 
 @pytest.mark.skipif(not cifar10.is_available(DATA), reason="no copy of CIFAR-10 under data/ (see data/README.md)")

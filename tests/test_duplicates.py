@@ -66,9 +66,7 @@ def test_no_group_stands_on_both_sides_and_classes_keep_their_shares():
     first = np.unique(groups, return_index=True)[1]
     taken = labels[first[np.isin(groups[first], groups[held])]]
     assert np.allclose(np.bincount(taken) / np.bincount(labels[first]), 0.2, atol=0.01)
-
-
-def test_without_groups_it_is_the_plain_split_and_a_class_of_copies_alone_cannot_be_split():
+    # Without groups it is the plain split; a class of copies alone cannot be split.
     labels = np.repeat([0, 1], 20)
     for one, two in zip(grouped_split(labels, np.arange(40), 8), stratified_split(labels, 8), strict=True):
         assert one.tolist() == two.tolist()

@@ -61,14 +61,12 @@ def test_with_many_runs_an_interval_is_welchs():
 
 
 @pytest.mark.parametrize("seeds", [3, 6])
-def test_families_without_a_difference_are_called_different_in_five_of_a_hundred(seeds):
+def test_families_without_a_difference_are_called_different_in_five_of_a_hundred(seeds, monkeypatch):
     prior = evidence.PRIOR_DF
     scatter = prior / np.random.default_rng(5).chisquare(prior, (60, 7))
     rates = [family_error(variances, seeds, start, 200) for start, variances in enumerate(scatter)]
     assert np.mean(rates) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / (60 * 200)) + 0.005)
-
-
-def test_a_rule_that_trusts_each_arms_own_variance_would_be_caught(monkeypatch):
+    # A rule that trusts each arm's own variance would be caught.
     monkeypatch.setattr("helpers.record.evidence.critical_value", lambda runs, pairs: stats.norm.ppf(0.975))
     assert family_error(np.ones(7), 3) > 0.1
 

@@ -42,6 +42,9 @@ def test_nonsense_is_refused_with_the_choices(changes, words):
 
 
 def test_spelling_and_order_do_not_matter_and_choices_do():
+    assert Experiment().but(lr=0.5).lr == 0.5
+    with pytest.raises(ValueError, match="batch_size"):
+        Experiment().but(batchsize=3)
     assert Experiment(optimizer="sgd", loss="cross_entropy").key == Experiment(optimizer="SGD").key
     assert Experiment(lr=1).key == Experiment(lr=1.0).key
     assert Experiment(loss="kl_div").loss == "KLDivLoss"
@@ -51,6 +54,9 @@ def test_spelling_and_order_do_not_matter_and_choices_do():
     one, two = (Experiment(optimizer="SGD", optimizer_options=options) for options in (one, two))
     assert one.key == two.key and hash(one) == hash(two) and str(one.choices()) == str(two.choices())
     assert Experiment(model_options={"kernels": (5, 3, 3)}).key == Experiment(model_options={"kernels": [5, 3, 3]}).key
+    for name, make in OPTIMIZERS.items():
+        assert Experiment(optimizer=name.lower()).optimizer == name
+        make([torch.nn.Parameter(torch.ones(2, 2))], lr=0.1)
 
 
 def test_keys_are_pinned():
@@ -62,15 +68,3 @@ def test_keys_are_pinned():
     assert Experiment(class_weights="", initial="").key == Experiment().key
     assert len({Experiment(**c).key for c in ({}, {"class_weights": "balanced"}, {"initial": "abc"})}) == 3
     assert len({Experiment(averaging=decay).key for decay in (0, 0.9, 0.99)}) == 3
-
-
-def test_but_knows_the_names_of_choices():
-    assert Experiment().but(lr=0.5).lr == 0.5
-    with pytest.raises(ValueError, match="batch_size"):
-        Experiment().but(batchsize=3)
-
-
-def test_every_optimizer_that_is_offered_can_be_made():
-    for name, make in OPTIMIZERS.items():
-        assert Experiment(optimizer=name.lower()).optimizer == name
-        make([torch.nn.Parameter(torch.ones(2, 2))], lr=0.1)

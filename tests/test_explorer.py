@@ -52,9 +52,6 @@ def drawn(stage: dict) -> np.ndarray:
     return array_of(stage["steps"], "<u2").reshape(-1, 2) * stage["scale"] + stage["offset"]
 
 
-# --- What the page holds. ---
-
-
 def test_the_page_holds_points_classes_and_answers_and_no_address(content):
     views, labels, _, answers, _ = content
     page = page_of(content, title="R2 & <its> latents")
@@ -78,7 +75,7 @@ def test_the_page_holds_points_classes_and_answers_and_no_address(content):
     assert data_of(page)["classes"] == list(names) and page.count("</script>") == 2
 
 
-def test_pictures_stand_in_rows_of_sheets(content):
+def test_pictures_stand_in_rows_of_sheets_and_arrays_that_do_not_fit_are_refused(content):
     pictures = data_of(page_of(content, pictures=True))["pictures"]
     assert {name: pictures[name] for name in ("size", "columns", "each")} == {"size": 32, "columns": 20, "each": 500}
     sheets = [np.asarray(Image.open(BytesIO(base64.b64decode(text))).convert("RGB")) for text in pictures["sheets"]]
@@ -87,9 +84,6 @@ def test_pictures_stand_in_rows_of_sheets(content):
         row, column = divmod(i % 500, 20)
         tile = sheets[i // 500][row * 32 + 2 : row * 32 + 30, column * 32 + 2 : column * 32 + 30]
         assert np.abs(tile.astype(int) - (i % 200 + 28)).max() <= 4, i
-
-
-def test_arrays_that_do_not_fit_are_refused(content):
     views, labels, _, answers, images = content
     Y = views["all"][0]
     for wrong in ({"views": {"all": {0: Y[1:]}}}, {"answers": {0: answers[0][1:]}}, {"images": images[1:]}):
@@ -124,9 +118,6 @@ def test_the_page_of_a_run_holds_what_is_kept_of_it_and_needs_no_data_set(monkey
         (kept,) = [each for each in kept if len(unpack(each["labels"])) == count]
         assert np.array_equal(unpack(kept["labels"]), labels[part])
         assert np.array_equal(unpack(kept["answers"]), array_of(data["answers"]["20"])[part])
-
-
-# --- In a browser, which is told what a hand would do. ---
 
 
 class Explorer(Tab):

@@ -54,13 +54,8 @@ def test_the_order_of_names_changes_nothing_and_a_path_is_taken_below_root(tmp_p
         name, number = path.parent.name, int(path.stem)
         paint(tmp_path / "other" / name / f"{99 - number}.bmp", COLOURS[name], number)
     assert reading(pictures, tmp_path).hashes == load("folder:other", root=tmp_path).hashes
-
-
-def test_a_class_may_be_called_train(tmp_path, pictures):
-    fill(pictures, 10, ["blue"])
     (pictures / "blue").rename(pictures / "train")
-    fill(pictures, 10, ["red"])
-    assert reading(pictures, tmp_path).classes == ("red", "train")
+    assert reading(pictures, tmp_path).classes == ("green", "red", "train")
 
 
 def test_a_camera_rotation_is_applied(pictures):

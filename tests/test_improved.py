@@ -9,10 +9,6 @@ from helpers.models import SWITCHES, build, layer_table, structure_hash
 from helpers.models.networks import Whitening
 
 
-def sides(**switches):
-    return {row["layer"]: row["output_shape"][-1] for row in layer_table(build("improved", **switches))}
-
-
 def of_kind(net, kind):
     return [layer for layer in net.modules() if isinstance(layer, kind)]
 
@@ -27,13 +23,6 @@ def test_of_eleven_ideas_nine_are_switches_and_with_padding_alone_it_is_r1s_netw
     torch.manual_seed(5)  # and starts from the same weights
     theirs = build("r1").state_dict()
     assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_sides_are_those_of_the_docstring():
-    convs_and_pools = [side for name, side in sides().items() if name.startswith(("conv", "pool"))]
-    assert convs_and_pools == [30, 15, 13, 6, 4, 2]
-    everything = sides(**dict.fromkeys(SWITCHES, True))
-    assert [everything[name] for name in ("conv1", "pool1", "pool2", "conv3b", "maps")] == [32, 16, 8, 8, 8]
 
 
 def test_each_switch_does_what_it_says():
@@ -53,8 +42,7 @@ def test_each_switch_does_what_it_says():
     assert [d.p for d in of_kind(build("improved", dropout=True), nn.Dropout)] == [0.3]
     assert [c.kernel_size[0] for c in of_kind(build("improved", kernels=True), nn.Conv2d)] == [3, 3, 5]
 
-
-def test_pools_move_behind_several_convolutions():
+    # The pools move behind several convolutions.
     def order(**switches):
         names = [name for name, _ in build("improved", **switches).named_children()]
         return [name for name in names if name.startswith(("conv", "pool"))]

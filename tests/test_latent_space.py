@@ -33,12 +33,12 @@ def test_a_picture_is_of_the_networks_own_latents_and_judged_by_them_and_made_on
     assert made.quality["recall"] > 0.3  # by chance it would be 0.05
     assert made.about["run"] == run.content["key"] and made.about["backend"] == "opentsne"
     assert len(made.mixing) == 45 and list(made.mixing.values()) == sorted(made.mixing.values(), reverse=True)
-    monkeypatch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
-    again = pictures(run, "flatten", [2], iterations=300)[0]
-    assert np.array_equal(made.coordinates, again.coordinates) and made.about == again.about
-    with pytest.raises(BaseException, match="computed again"):
-        pictures(run, "flatten", [2], iterations=301)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(latent_space, "load_snapshot", lambda *_: pytest.fail("computed again"))
+        again = pictures(run, "flatten", [2], iterations=300)[0]
+        assert np.array_equal(made.coordinates, again.coordinates) and made.about == again.about
+        with pytest.raises(BaseException, match="computed again"):
+            pictures(run, "flatten", [2], iterations=301)
     with pytest.raises(FileNotFoundError, match="move the run's record away"):
         pictures(run, "flatten", [7])
     with pytest.raises(ValueError, match="flatten"):

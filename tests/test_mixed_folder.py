@@ -116,15 +116,12 @@ def test_odd_files_are_named_and_never_waited_for(tmp_path):
     print(*found.names)  # also a name that is no UTF-8 can be printed
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off():
+def test_sixteen_bits_are_scaled_transparency_shows_white_and_an_animation_its_first_frame():
     ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32)
     eight = (ramp / 257).round()
     for values in (ramp.astype(np.uint16), ramp.astype(np.int32), (ramp / 65535).astype(np.float32)):
         pixels = read_picture(encoded(Image.fromarray(values), "TIFF")).pixels
         assert np.abs(pixels[..., 0] - eight).max() <= 1
-
-
-def test_transparency_shows_white_and_an_animation_its_first_frame():
     clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
     clear.paste((0, 0, 200, 255), (0, 0, 20, 40))
     pixels = read_picture(encoded(clear, "PNG")).pixels
@@ -174,20 +171,16 @@ def test_no_damage_to_a_file_is_more_than_a_data_error():
             assert str(error)
 
 
-def test_the_digits_can_stand_in_as_a_folder(tmp_path):
-    root = write_pictures(tmp_path / "digits", 12)
-    (root / "3" / "000.png").write_bytes(encoded(scene(4), "PNG"))
-    before = contents(root)
-    assert len(before) == 120 and contents(write_pictures(root, 12)) == before, "a reader's file was written over"
-    assert load(f"folder:{root}", root=tmp_path).classes == tuple("0123456789")
-
-
 def test_options_of_a_folder(tmp_path):
     root = write_pictures(tmp_path / "digits", 20)
+    (root / "3" / "000.png").write_bytes(encoded(scene(4), "PNG"))
+    before = contents(root)
+    assert contents(write_pictures(root, 20)) == before, "a reader's file was written over"
     for number in range(10, 20):
         (root / "7" / f"{number:03d}.png").unlink()
     options = ("", "?balance=smallest", "?labels=random")
     plain, even, random = (load(f"folder:{root}{option}", root=tmp_path) for option in options)
+    assert plain.classes == tuple("0123456789")
     labels = torch.cat([part.labels for part in (even.train, even.validation, even.test)])
     assert labels.bincount().tolist() == [10] * 10
     for what in ("train_images", "test_images", "test_labels"):

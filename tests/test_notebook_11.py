@@ -20,8 +20,6 @@ from helpers.record import Difference, Run, Runs, compare_values, pack
 from helpers.training import Experiment, normalise
 from helpers.training.parts import mixture, moving_average
 
-# --- Mixup and the average of weights are those of the training. ---
-
 PIECES = taught("11", "mixup", "mixed_loss", "moved")
 
 
@@ -51,8 +49,6 @@ def test_the_average_of_weights_is_the_trainings():
     torch.testing.assert_close(ours, dict(theirs.module.named_parameters()))
 
 
-# --- The diagram holds what the network holds. ---
-
 DIAGRAM = taught("11", "COLOURS", "NAMES", "boxes", "draw_box", "draw_network")
 
 
@@ -80,8 +76,6 @@ def test_the_drawing_names_every_box_with_its_shape_and_weights():
     assert all(right < left for (_, right), (left, _) in zip(edges, edges[1:], strict=False))  # nothing overlaps
 
 
-# --- Gains alone and among all are the course's verdicts on the same numbers, and words follow from both. ---
-
 IDEAS = ("padding", "larger batch")
 VALUES = np.random.default_rng(5).normal(0.5, 0.02, (7, 4))
 ARMS = ("base", *IDEAS, "all", *(f"without {idea}" for idea in IDEAS))
@@ -108,17 +102,17 @@ def test_what_an_idea_adds_to_the_others_is_what_leaving_it_out_loses():
     assert found["padding"].mean == pytest.approx(VALUES[3].mean() - kept.mean())
 
 
-@pytest.mark.parametrize(
-    ("alone", "among", "words"),
-    [
-        ((1, 2), (1, 2), "helps both ways"),
-        ((1, 2), (-1, 2), "helps alone"),
-        ((-1, 2), (1, 2), "helps among all"),
-        ((-2, -1), (-3, -2), "hurts both ways"),
-        ((1, 2), (-2, -1), "depends on the others"),
-        ((-1, 1), (-1, 1), "not separable"),
-    ],
-)
+WORDS = [
+    ((1, 2), (1, 2), "helps both ways"),
+    ((1, 2), (-1, 2), "helps alone"),
+    ((-1, 2), (1, 2), "helps among all"),
+    ((-2, -1), (-3, -2), "hurts both ways"),
+    ((1, 2), (-2, -1), "depends on the others"),
+    ((-1, 1), (-1, 1), "not separable"),
+]
+
+
+@pytest.mark.parametrize(("alone", "among", "words"), WORDS)
 def test_words_follow_from_both_intervals(alone, among, words):
     ends = (Difference("a", "b", (low + high) / 2, low, high) for low, high in (alone, among))
     assert ABLATION.judged(*ends) == words
@@ -136,8 +130,6 @@ def test_the_waterfall_ends_at_the_sum_of_the_gains():
     dots = [line.get_xdata()[0] for line in right.get_lines() if line.get_marker() == "o"]
     assert dots == pytest.approx([means[3] - means[4], means[3] - means[5]])
 
-
-# --- Rows of the table of budgets, and the network that is kept. ---
 
 BUDGETS = taught("11", "ACCURACIES", "our_row", "their_row", "final_network")
 BASE = Experiment(dataset="digits", model="r4", epochs=2, flagship=True)
@@ -197,8 +189,6 @@ def test_the_kept_network_is_that_of_the_run():
         BUDGETS.final_network("mine", run_of(1, 0.5))  # of another run than the kept one's
 
 
-# --- Maps of evidence, against derivatives by hand. ---
-
 CAM = taught("11", "grad_cam", "enlarged", "glowing")
 
 
@@ -246,22 +236,17 @@ def test_pictures_are_brightest_where_the_map_is_high():
     assert CAM.glowing(pictures, torch.zeros(1, 4, 4)).max() < 128  # no evidence at all is no division by zero
 
 
-# --- Damage, against SciPy, Pillow and statistics; curves against accuracies by hand. ---
-
 DAMAGE = taught("11", "jpeg", "blur", "noise", "DAMAGE", "robustness", "draw_robustness")
 IMAGES = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_blur_is_scipys_away_from_the_edges():
+def test_blur_is_scipys_away_from_the_edges_and_jpeg_pillows():
     images = load("digits").validation.images[:5]
     for sigma in (0.5, 1.0, 2.0):
         expected = gaussian_filter(images.double().numpy(), (0, 0, sigma, sigma), mode="mirror", truncate=3.0)
         # Torchvision samples the same Gaussian; both round to whole grey levels.
         assert np.abs(DAMAGE.blur(images, sigma).numpy() - expected).max() < 1.01
     assert torch.equal(DAMAGE.blur(images, 0), images)
-
-
-def test_jpeg_is_pillows():
     file = io.BytesIO()
     Image.fromarray(IMAGES[2].permute(1, 2, 0).numpy()).save(file, "JPEG", quality=30)
     assert np.array_equal(DAMAGE.jpeg(IMAGES, 30)[2].permute(1, 2, 0).numpy(), np.array(Image.open(file)))

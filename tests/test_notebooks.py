@@ -65,9 +65,6 @@ def test_contracts(path):
     assert notebook_problems(path) == []
 
 
-# --- Tests of the tests: a notebook that keeps every contract, and what breaking each one gives. ---
-
-
 def sample(folder: Path, name: str = "05_sample.ipynb") -> Path:
     """Return a notebook that keeps every contract."""
     path = folder / name
@@ -187,9 +184,6 @@ def test_strict_notices_another_output_and_no_other_stderr(tmp_path):
     change(path, 0, outputs=said("7\n"))
     done = nbval(path, "--nbval", tmp_path)
     assert done.returncode and "Cell outputs differ" in done.stdout
-
-
-# --- The tools. ---
 
 
 def test_declared_studies_executes_declarations_alone(tmp_path):

@@ -12,8 +12,7 @@ from helpers.numpy_cnn.layers import BatchNorm, over_images
 
 EXACT = 1e-9
 
-# (images' shape (N, H, W, C), outputs, kernel, stride, padding)
-CONVOLUTIONS = [
+CONVOLUTIONS = [  # (images' shape (N, H, W, C), outputs, kernel, stride, padding)
     ((2, 7, 5, 3), 4, 3, 1, 1),
     ((1, 8, 8, 1), 1, 1, 1, 0),  # batch 1, kernel 1
     ((3, 11, 9, 2), 5, 7, 1, 3),  # kernel 7

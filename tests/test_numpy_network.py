@@ -68,17 +68,16 @@ def assert_same_losses(network, ours, theirs, steps, shape, error):
         assert loss == pytest.approx(expected.item(), rel=error)
 
 
-@pytest.mark.parametrize(
-    "ours, theirs",
-    [
-        (cnn.SGD(0.05), lambda weights: torch.optim.SGD(weights, lr=0.05)),
-        (cnn.SGD(0.05, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9)),
-        (cnn.Adam(1e-3), torch.optim.Adam),
-    ],
-    ids=["sgd", "momentum", "adam"],
-)
-def test_steps_of_every_optimizer_have_pytorch_s_losses(ours, theirs):
-    assert_same_losses(everything(seed=1), ours, theirs, 5, (9, 20, 18, 3), 1e-8)
+OPTIMIZERS = {
+    "sgd": (cnn.SGD(0.05), lambda weights: torch.optim.SGD(weights, lr=0.05)),
+    "momentum": (cnn.SGD(0.05, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9)),
+    "adam": (cnn.Adam(1e-3), torch.optim.Adam),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_of_every_optimizer_have_pytorch_s_losses(name):
+    assert_same_losses(everything(seed=1), *OPTIMIZERS[name], 5, (9, 20, 18, 3), 1e-8)
 
 
 @pytest.mark.parametrize("name", ["r3", "r1", "r3-norm"])
@@ -128,11 +127,7 @@ def test_a_whole_training_step_is_the_same_on_any_number_of_threads():
 @pytest.mark.parametrize(
     "layers, shape, message",
     [
-        (
-            (cnn.Conv2d(3, 4, 3), cnn.ReLU(), cnn.Conv2d(8, 4, 3)),
-            (9, 9, 3),
-            r"conv2 \(Conv2d\): got an input of shape \(N, 7, 7, 4\), wants \(N, H, W, 8\): channels last, 8 of them",
-        ),
+        ((cnn.Conv2d(3, 4, 3), cnn.Conv2d(8, 4, 3)), (9, 9, 3), r"conv2 .* got .*\(N, 7, 7, 4\), .* last, 8 of them"),
         ((cnn.Conv2d(3, 4, 3),), (3, 9, 9), r"conv1 \(Conv2d\): got .*\(N, 3, 9, 9\), wants \(N, H, W, 3\)"),
         ((cnn.Conv2d(3, 4, 7),), (6, 9, 3), r"conv1 .* got .*\(N, 6, 9, 3\), wants images of at least 7 pixels"),
         ((cnn.MaxPool2d(2), cnn.MaxPool2d(4)), (6, 9, 3), r"pool2 .* got .*\(N, 3, 4, 3\), .* of at least 4 pixels"),

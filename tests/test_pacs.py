@@ -61,13 +61,17 @@ def test_the_label_is_the_style_or_the_content(small):
         assert len(data.test) == pytest.approx(0.2 * sum(map(len, parts)), abs=1)
 
 
-def test_styles_and_contents_are_restricted(small):
+def test_styles_and_contents_are_restricted_and_classes_cut_to_the_smallest(small):
     data, parts = parts_of("pacs:style?styles=sketch,cartoon&contents=horse,dog", small)
     assert data.classes == ("cartoon", "sketch")
     style, content = np.concatenate([kinds(split) for split in parts], axis=1)
     labels = np.concatenate([split.labels for split in parts])
     assert (np.where(labels == 0, 1, 3) == style).all() and set(content) == {0, 4}
     assert len(labels) == 9 + 9 + 12 + 10
+    _, parts = parts_of("pacs:style?balance=smallest", small)
+    assert np.bincount(np.concatenate([s.labels for s in parts])).tolist() == [49] * 4
+    held, _ = parts_of("pacs:style?balance=smallest&held_out=house", small)
+    assert held.test.labels.bincount().tolist() == [5] * 4
 
 
 @pytest.mark.parametrize("held_out", (*pictures.CONTENTS, *pictures.STYLES))
@@ -84,21 +88,11 @@ def test_a_content_or_a_style_is_held_out(small, held_out):
         assert sum(map(len, parts)) == 7 * (8 + 9 + 7) - (held_out in ("dog", "house"))
 
 
-def test_classes_are_cut_to_the_smallest(small):
-    _, parts = parts_of("pacs:style?balance=smallest", small)
-    assert np.bincount(np.concatenate([s.labels for s in parts])).tolist() == [49] * 4
-    held, _ = parts_of("pacs:style?balance=smallest&held_out=house", small)
-    assert held.test.labels.bincount().tolist() == [5] * 4
-
-
-def test_a_copy_is_never_in_two_splits(small):
+def test_a_copy_is_never_in_two_splits_and_an_archive_gives_the_same_as_the_folder(small, tmp_path):
     copy = read_picture(small / "pacs" / COPY[0]).pixels
     for name in ("pacs:content", "pacs:style", "pacs:content?balance=smallest"):
         images = [split.images.permute(0, 2, 3, 1).numpy() for split in parts_of(name, small)[1]]
         assert sum((part == copy).all(axis=(1, 2, 3)).any() for part in images) <= 1, name
-
-
-def test_an_archive_gives_the_same_as_the_folder(small, tmp_path):
     with tarfile.open(tmp_path / "pacs-64.tar.gz", "w:gz") as tar:
         tar.add(small / "pacs", "pacs")
     assert load("pacs:style", root=tmp_path).hashes == load("pacs:style", root=small).hashes

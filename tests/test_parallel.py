@@ -75,13 +75,11 @@ def test_a_killed_run_is_tried_again_and_costs_nobody_else(folder, monkeypatch, 
     assert (read_run(victim, recorder.device_kind()) is None) == bool(lost)
 
 
-def test_a_failing_run_is_named_with_its_last_words(folder):
+def test_a_failing_run_is_named_with_its_last_words_and_missing_data_end_all_with_one_error(folder, monkeypatch):
     with pytest.raises(RunsFailed, match="seed 3.*too small|seed 3.*split|seed 3.*subset"):
         record([SMALL.but(seed=3, train_size=10_000_000), SMALL], jobs=2)
     assert read_run(SMALL, recorder.device_kind())
 
-
-def test_missing_data_end_it_with_one_error(folder, monkeypatch):
     def missing(name):
         raise DataMissing("no copy, three ways on")
 

@@ -90,9 +90,6 @@ def test_a_figure_has_the_same_bytes_each_time_and_leaves_no_settings_behind(nam
     assert dict(matplotlib.rcParams) == before
 
 
-# --- Curves and what was reached. ---
-
-
 def test_the_accuracy_curve_is_the_mean_over_seeds_in_percent():
     runs = synthetic_runs("R2", "R4")
     drawn = lines(figures.plot_curves(runs).axes[3], style.RC["lines.linewidth"])[0].get_ydata()
@@ -147,9 +144,6 @@ def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
     assert list(figures.reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–", "–"]
 
 
-# --- Arms beside each other. ---
-
-
 def test_a_forests_row_shows_a_comparison_with_its_interval():
     verdict = found()
     (ax,) = figures.plot_forest(verdict, published={"better": 12.0}).axes
@@ -191,7 +185,7 @@ def test_every_seed_is_marked_and_the_published_figure_with_its_interval():
     np.testing.assert_allclose([line.get_xdata() for line in lines(ax, 1)], ends, atol=1e-4)
 
 
-def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
+def test_a_sweep_marks_every_seed_the_mean_and_its_interval_and_a_diverged_seed_by_a_cross():
     ax = figures.plot_sweep(sweep(), "lr").axes[0]
     assert ax.get_xscale() == "log" and list(ax.get_xticks()) == list(RATES)
     assert ax.get_xlim()[0] < RATES[0] and ax.get_xlim()[1] > RATES[-1]
@@ -203,9 +197,6 @@ def test_a_sweep_marks_every_seed_the_mean_and_its_interval():
     half = stats.t.ppf(0.975, 2) / np.sqrt(3)  # three seeds a point apart: a standard deviation of one
     np.testing.assert_allclose(ax.containers[0].lines[2][0].get_segments()[0][:, 1], [51 - half, 51 + half])
     assert ax.get_ylabel() == "Validation accuracy (%)" and ax.get_xlabel() == "Learning rate"
-
-
-def test_a_diverged_seed_is_a_cross_and_in_no_mean():
     first, *others = sweep()
     figure = figures.plot_sweep(Runs("s", [Run({**first.content, "diverged": "epoch 2"}, first.arm), *others]), "lr")
     ax = figure.axes[0]
@@ -223,6 +214,9 @@ def test_lines_are_named_at_their_ends_without_overlap_and_told_apart():
         assert len({text.get_color() for text in ax.texts}) == 2 and overlapping(figure, ax.texts) == 0
     with pytest.raises(ValueError, match="the same lr"):
         figures.plot_sweep(sweep(("r2", "r4")), "lr")
+    assert style.class_colours(CLASSES)["cat"] == style.class_colours(CLASSES[:5])["cat"]
+    for looks in (style.class_colours, style.arm_styles):
+        assert len(set(looks([str(i) for i in range(20)]).values())) == 20
 
 
 def test_the_gap_is_the_mean_difference_of_paired_seeds_in_points():
@@ -256,15 +250,6 @@ def test_the_confusion_matrix_says_the_mean_share_of_each_class_and_takes_one_ar
         figures.plot_confusion(synthetic_runs("R2", "R4"))
 
 
-def test_a_class_keeps_its_colour_and_arms_never_share_a_look():
-    assert style.class_colours(CLASSES)["cat"] == style.class_colours(CLASSES[:5])["cat"]
-    for looks in (style.class_colours, style.arm_styles):
-        assert len(set(looks([str(i) for i in range(20)]).values())) == 20
-
-
-# --- Images. ---
-
-
 def test_right_and_wrong_answers_are_told_apart_without_colour_and_what_is_no_image_refused():
     texts = [text.get_text() for text in gallery().axes[0].texts]
     assert [sum(text.startswith(word) for text in texts) for word in ("✓", "✗", "is ")] == [4, 8, 8]
@@ -278,9 +263,6 @@ def test_right_and_wrong_answers_are_told_apart_without_colour_and_what_is_no_im
         pictures.image_grid(IMAGES[:, 0])
     with pytest.raises(ValueError, match="40 images and 39 predictions"):
         pictures.right_wrong_gallery(IMAGES, LABELS, LABELS[:39], np.ones(39), CLASSES)
-
-
-# --- Tables. ---
 
 
 def test_tables_give_means_with_half_widths():

@@ -50,7 +50,7 @@ def test_weights_come_back_as_the_nearest_half_precision_numbers(folder):
     assert load_file(path)["conv1.weight"].dtype == torch.float16
 
 
-def test_what_cannot_be_kept_is_refused(folder):
+def test_what_cannot_be_kept_is_refused(folder, monkeypatch):
     model = random_network()
     for name in ("Small", "../up", "", "imagenet", "a_b"):
         with pytest.raises(ValueError, match="name="):
@@ -64,9 +64,6 @@ def test_what_cannot_be_kept_is_refused(folder):
     with pytest.raises(ValueError, match=r"fc1.weight.*half precision"):
         save_network("large", model, run_of().content)
     assert not folder.exists()
-
-
-def test_there_is_room_for_a_few_networks_only(monkeypatch):
     size = save_network("one", random_network(), run_of().content).stat().st_size
     monkeypatch.setattr(pretrained, "ROOM", 2 * size - 1)
     save_network("one", random_network(seed=6), run_of().content)  # in its own place
@@ -104,9 +101,7 @@ def test_a_run_starts_from_the_kept_weights_and_the_seeds_own_last_layer():
         assert torch.equal(value, wanted), name
     assert found["logits.weight"].shape == (10, 128)
     assert not torch.equal(found["conv1.weight"], scratch["conv1.weight"])
-
-
-def test_another_model_than_the_kept_one_is_refused():
+    # Another model than the kept one is refused.
     save_network("small-net", random_network(), run_of().content)
     for other in ({"model": "r1", "model_options": {}}, {"model_options": {"dropout": 0.2}}):
         with pytest.raises(ValueError, match=r"initial='small-net' is a 'r2' with \{'dropout': 0.0\}, not"):

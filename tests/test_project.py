@@ -57,9 +57,6 @@ def conda_names(text: str) -> set[str]:
     return {"torch" if name == "pytorch" else name for name in names} - {"python", "pip"}
 
 
-# --- What it installs. ---
-
-
 def test_environment_yml_names_what_pyproject_names():
     text = (ROOT / "environment.yml").read_text()
     assert conda_names(text) == set(requirements("dev", "cluster", "site"))
@@ -103,15 +100,9 @@ def test_citation_and_set_up_cell_name_the_repository_of_the_settings():
     assert REPOSITORY in SETUP_CELL
 
 
-# --- How it is built. ---
-
-
 def test_imports_go_one_way_and_by_full_names():
     assert import_problems(ROOT / "helpers", FLOORS) == []
     assert [path for path in (ROOT / "helpers").rglob("*.py") if "from ." in path.read_text()] == []
-
-
-def test_what_runs_the_course_stands_above_it():
     sources = [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
     named = {str(path.relative_to(ROOT)): path.read_text().count("from course") for path in sources}
     notebooks = {name: count for name, count in named.items() if name.endswith(".ipynb")}
@@ -159,9 +150,6 @@ def test_nothing_large_is_kept():
     assert large == []
 
 
-# --- Its commands. ---
-
-
 def make_verbs(text: str) -> set[str]:
     return set(re.findall(r"^([a-z]+):[^#\n]*## ", text, re.MULTILINE))
 
@@ -195,16 +183,13 @@ def test_readme_has_the_commands_of_the_makefile_and_others_are_noticed():
     ]
 
 
-def test_the_command_line_lists_the_same_verbs(capsys):
+def test_the_command_line_lists_the_same_verbs_and_shows_the_courses_own_errors_as_messages_alone(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     listed = capsys.readouterr().out
     verbs = ("report", "test", "record", "smoke", "bench", "gpu", "status", "notebooks", "try", "site", "badges")
     for verb in verbs:
         assert re.search(rf"^ +{verb}\b", listed, re.MULTILINE) and verb in make_verbs(MAKEFILE)
-
-
-def test_the_courses_own_errors_show_their_message_alone(capsys):
     assert command_line.main(["bench", "x"]) == 1
     assert capsys.readouterr().err.startswith("bench: no benchmark 'x'; there are: ")
 
@@ -246,8 +231,6 @@ def test_benchmarks_keep_each_others_results(tmp_path):
     with pytest.raises(bench.BenchmarkFailed, match="no benchmark 'c'; there are: a, b"):
         bench.run("c", folder=tmp_path, results=results)
 
-
-# --- Its set-up in Colab. ---
 
 STAND_IN = """
 import os, subprocess, sys, types

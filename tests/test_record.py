@@ -131,7 +131,7 @@ def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(fin
 
 
 def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
-    experiment = SMALL.but(engine="numpy", model="r1", epochs=1)
+    experiment = SMALL.but(engine="numpy", model="r1", epochs=1, train_size=64)
     write_run(train_run(experiment, device="cuda", progress=False), tmp_path)
     run = read_run(experiment, "cuda", folder=tmp_path)  # NumPy computes on the CPU wherever it is
     assert run.device == "cpu" and not run.is_stale() and run.metrics["test_accuracy"] > 0.1
@@ -139,11 +139,14 @@ def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
     load_weights(run)
 
 
-def test_only_a_flagship_run_reads_the_test_set(monkeypatch):
-    monkeypatch.setattr(type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read")))
-    plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)
+def test_only_a_flagship_run_reads_the_test_set_and_a_diverged_one_is_recorded_as_such(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(type(load("digits")), "test", property(lambda self: pytest.fail("the test set was read")))
+        plain = train_run(SMALL.but(flagship=False, epochs=1), device="cpu", progress=False)
     assert not [name for name in plain["metrics"] if name.startswith("test") or name.endswith("tta")]
     assert plain["predictions"] == {} and set(plain["calibration"]) == {"train", "validation"}
+    run = train_run(SMALL.but(optimizer="SGD", lr=1e30), device="cpu", progress=False)
+    assert "epoch 1" in run["diverged"] and json.loads(write_run(run, tmp_path).read_text())["diverged"]
 
 
 def test_a_rehearsal_is_refused_among_the_results(finished, monkeypatch):
@@ -161,11 +164,6 @@ def test_a_damaged_or_foreign_record_is_named_and_left_alone(finished, tmp_path,
     with pytest.raises(ValueError, match=f"{path} is damaged" if damage else f"{path} belongs to another experiment"):
         read_run(SMALL.but(lr=0.5), "cpu", folder=tmp_path)
     assert path.read_text() == text
-
-
-def test_a_diverged_run_is_recorded_as_such(tmp_path):
-    run = train_run(SMALL.but(optimizer="SGD", lr=1e30), device="cpu", progress=False)
-    assert "epoch 1" in run["diverged"] and json.loads(write_run(run, tmp_path).read_text())["diverged"]
 
 
 @pytest.mark.parametrize(("others", "collapsed"), [(0, True), (1, True), (20, False)])

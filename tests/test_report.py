@@ -155,9 +155,6 @@ def test_without_latex_the_error_says_how_to_get_it_and_a_rehearsal_builds_none(
         report.build()
 
 
-# What follows looks at the report as it is committed.
-
-
 def test_the_record_regenerates_the_committed_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "generated_folder", lambda: tmp_path)
     report.write_numbers()

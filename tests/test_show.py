@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,10 +35,7 @@ def draw():
     return figure
 
 
-def refuse():
-    pytest.fail("nothing is drawn without the data set")
-
-
+refuse = partial(pytest.fail, "nothing is drawn without the data set")
 HERE, ABSENT = (SimpleNamespace(name="cifar10", available=lambda here=here: here) for here in (True, False))
 
 
@@ -122,20 +120,17 @@ def test_numbers_with_and_without_half_widths_are_aligned_and_text_is_not():
     ]
 
 
-def test_a_table_is_shown_and_kept_for_report_and_readme(folder, shown):
+def test_a_table_and_a_sentence_are_shown_and_kept_for_report_and_readme(folder, shown, capsys):
     content = pd.DataFrame({"accuracy (%)": ["83.0 ± 0.4"]}, index=["R2"])
     show.table("03-table", content, caption="One net.")
     assert shown[0].data == "One net." and shown[1] is content
     kept = folder / "generated" / "tables"
     assert r"\caption{One net. \madeby{03}}" in (kept / "03-table.tex").read_text()
     assert (kept / "03-table.md").read_text() == "|  | accuracy (%) |\n| --- | --- |\n| R2 | 83.0 ± 0.4 |\n"
-
-
-def test_a_sentence_is_printed_and_several_become_a_list(folder, capsys):
     show.sentence("03-finding", "R2 above R4 by 18 points")
     show.sentence("03-verdict", "A above B, 95% interval [1, 2]\nB and C: not separable")
     assert capsys.readouterr().out.splitlines()[0] == "R2 above R4 by 18 points"
-    kept = folder / "generated" / "texts"
+    kept = folder / "generated" / "texts"  # several sentences become a list
     assert (kept / "03-finding.tex").read_text().endswith("\nR2 above R4 by 18 points%\n")
     assert r"  \item A above B, 95\% interval [1, 2]" in (kept / "03-verdict.tex").read_text()
 

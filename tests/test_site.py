@@ -67,11 +67,8 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(built):
-    return {
-        str(path.relative_to(built)): Page(path.read_text())
-        for path in built.rglob("*.html")
-        if "_static" not in path.parts
-    }
+    found = [path for path in built.rglob("*.html") if "_static" not in path.parts]
+    return {str(path.relative_to(built)): Page(path.read_text()) for path in found}
 
 
 def notebook_page(path: Path) -> str:
@@ -82,21 +79,6 @@ def test_every_link_leads_somewhere_and_nothing_is_fetched_from_elsewhere(built,
     assert link_problems(built, pages) == []
     styles = "".join(path.read_text() for path in built.rglob("*.css"))
     assert re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)]*", styles) == []
-
-
-def test_bad_links_are_noticed(tmp_path):
-    texts = {
-        "a.html": '<a href="b.html#there"></a><a href="b.html#not"></a><a href="c.html"></a><img src="data:x">',
-        "b.html": '<p id="there"><script src="https://cdn.example/x.js"></script><img src="//cdn.example/x.png">',
-    }
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-    assert sorted(link_problems(tmp_path.resolve(), {name: Page(text) for name, text in texts.items()})) == [
-        "a.html links to b.html#not, which has no such anchor",
-        "a.html links to c.html, which is not there",
-        "b.html fetches //cdn.example/x.png",
-        "b.html fetches https://cdn.example/x.js",
-    ]
 
 
 def test_the_front_page_has_the_findings_and_leads_to_every_notebook_and_the_report(built, pages):
@@ -186,9 +168,7 @@ def test_search_opens_with_its_keys_and_finds_label_smoothing(built, tab):
     assert tab.until("document.activeElement.matches('input[type=search]')")
     tab.call("Input.insertText", text="label smoothing")
     tab.run("document.activeElement.form.requestSubmit()")
-    tab.until(
-        "[...document.querySelectorAll('#search-results a')].some((link) => link.pathname.endsWith('08_loss.html'))"
-    )
+    tab.until("[...document.querySelectorAll('#search-results a')].some((a) => a.pathname.endsWith('08_loss.html'))")
     assert tab.problems() == []
 
 

@@ -171,12 +171,16 @@ def test_the_same_pictures_are_not_trained_on_again_and_others_are(mine, made, m
     (mine / CLASSES[1] / "99.png").unlink()
 
 
-def test_nobody_elses_file_is_written_over(mine, tmp_path, capsys):
+def test_nobody_elses_file_is_written_over_and_a_file_and_a_rehearsal_are_refused(mine, tmp_path, monkeypatch, capsys):
     letter = tmp_path / "letter.html"
     letter.write_text("Dear diary")
     assert tried(mine, "--out", str(letter)) == 1 and letter.read_text() == "Dear diary"
     assert "letter.html is there already" in capsys.readouterr().err
     assert tried(mine, "--out", str(tmp_path)) == 1 and "is a folder" in capsys.readouterr().err
+    (tmp_path / "one.png").write_bytes(encoded(scene(0), "PNG"))
+    assert tried(tmp_path / "one.png") == 1 and "There is no folder" in capsys.readouterr().err
+    monkeypatch.setenv("COURSE_SMOKE", "1")
+    assert tried(tmp_path) == 1 and "a rehearsal looks at digits alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -196,13 +200,6 @@ def test_what_cannot_be_tried_is_refused_in_one_line(files, says, tmp_path, caps
     assert tried(tmp_path / "few") == 1
     told = capsys.readouterr().err.strip()
     assert re.search(f"^try: .*{says}", told) and len(told.splitlines()) == 1
-
-
-def test_a_file_and_a_rehearsal_are_refused(tmp_path, monkeypatch, capsys):
-    (tmp_path / "one.png").write_bytes(encoded(scene(0), "PNG"))
-    assert tried(tmp_path / "one.png") == 1 and "There is no folder" in capsys.readouterr().err
-    monkeypatch.setenv("COURSE_SMOKE", "1")
-    assert tried(tmp_path) == 1 and "a rehearsal looks at digits alone" in capsys.readouterr().err
 
 
 def test_one_training_has_the_interval_of_its_pictures_and_many_classes_a_list():
