@@ -126,7 +126,7 @@ class Verdict:
     def sentence(self, d: Difference) -> str:
         """Return one difference in words; accuracies and calibration errors in percentage points."""
         scale, unit = self.scale_and_unit
-        low, high, size = scale * d.low, scale * d.high, scale * abs(d.mean)
+        low, high = scale * d.low, scale * d.high
         if np.isnan(d.mean):
             return f"{d.a} and {d.b}: no comparison, since all runs of an arm collapsed"
         if d.low == d.high == 0:
@@ -136,10 +136,9 @@ class Verdict:
                 f"{d.a} and {d.b}: not separable with {self.seeds} seeds "
                 f"(difference {scale * d.mean:+.2f}{unit}, {LEVEL:.0%} interval [{low:+.2f}, {high:+.2f}])"
             )
-        first, second = (d.a, d.b) if d.mean > 0 else (d.b, d.a)
         if d.mean < 0:
-            low, high = -high, -low
-        return f"{first} above {second} by {size:.2f}{unit}, {LEVEL:.0%} interval [{low:.2f}, {high:.2f}]"
+            return self.sentence(Difference(d.b, d.a, -d.mean, -d.high, -d.low))
+        return f"{d.a} above {d.b} by {scale * d.mean:.2f}{unit}, {LEVEL:.0%} interval [{low:.2f}, {high:.2f}]"
 
 
 def verdict(runs: Runs, metric: str = "validation_accuracy", against: Against = None) -> Verdict:
@@ -149,13 +148,12 @@ def verdict(runs: Runs, metric: str = "validation_accuracy", against: Against = 
     to, as along a path of changes; either is fixed before the results are seen. Without it every pair counts. Intervals
     of a test accuracy also cover which pictures are in the test set.
     """
-    values, by_arm, pictures = kept_values(runs, metric), runs.by_arm(), {}
-    kept = {arm: uncollapsed(several) for arm, several in by_arm.items()}
+    values, pictures = kept_values(runs, metric), {}
     if metric == "test_accuracy":
+        kept = {arm: uncollapsed(several) for arm, several in runs.by_arm().items()}
         pairs = [(a, b) for a, b in _pairs(values, metric, against) if kept[a] and kept[b]]
         pictures = {(a, b): _picture_variance(kept[a], kept[b]) for a, b in pairs}
-    lost = {arm: len(by_arm[arm]) - len(several) for arm, several in kept.items()}
-    collapsed = {arm: (n, len(by_arm[arm])) for arm, n in lost.items() if n}
+    collapsed = {arm: (int(n), len(values)) for arm, n in values.isna().sum().items() if n}
     return replace(compare_values(values, metric, against, pictures), collapsed=collapsed)
 
 
