@@ -5,15 +5,13 @@ import json
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import load_file, save_file
 
 from helpers.data import DataError, DataMissing, load
-from helpers.models import build, networks
+from helpers.models import build
 from helpers.record import Run, read_run, train_run, write_run
 from helpers.training import Experiment, Trainer, fingerprint, load_network, save_network, start
 from helpers.training import kept as pretrained
-from helpers.training.loop import fit
 
 SMALL = Experiment(dataset="digits", model="r2", model_options={"dropout": 0.0}, train_size=64, epochs=1)
 
@@ -52,7 +50,7 @@ def test_weights_come_back_as_the_nearest_half_precision_numbers(folder):
 
 def test_what_cannot_be_kept_is_refused(folder, monkeypatch):
     model = random_network()
-    for name in ("Small", "../up", "", "imagenet", "a_b"):
+    for name in ("Small", "../up", "", "a_b"):
         with pytest.raises(ValueError, match="name="):
             save_network(name, model, run_of().content)
     with pytest.raises(ValueError, match="logits"):
@@ -106,8 +104,6 @@ def test_a_run_starts_from_the_kept_weights_and_the_seeds_own_last_layer():
     for other in ({"model": "r1", "model_options": {}}, {"model_options": {"dropout": 0.2}}):
         with pytest.raises(ValueError, match=r"initial='small-net' is a 'r2' with \{'dropout': 0.0\}, not"):
             start(SMALL.but(initial="small-net", **other), load("digits"))
-    with pytest.raises(ValueError, match="googlenet"):
-        start(SMALL.but(initial="imagenet"), load("digits"))
 
 
 def test_the_record_says_which_weights_it_started_from(tmp_path):
@@ -117,70 +113,3 @@ def test_the_record_says_which_weights_it_started_from(tmp_path):
     run = read_run(experiment, "cpu", folder=tmp_path / "runs")
     assert run.provenance["initial"] == hashlib.sha256(path.read_bytes()).hexdigest() == fingerprint("small-net")
     assert "initial" not in train_run(SMALL, device="cpu", progress=False)["provenance"]
-
-
-@pytest.fixture
-def imagenet(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    whole = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False, transform_input=True)
-    for module in whole.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_()
-    monkeypatch.setattr(networks, "GOOGLENET_SIDE", 64)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    path = tmp_path / "hub" / "checkpoints" / "googlenet-00000000.pth"
-    path.parent.mkdir(parents=True)
-    torch.save(whole.state_dict(), path)
-    named = path.with_name(f"googlenet-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
-    path.rename(named)
-    monkeypatch.setattr(pretrained, "GOOGLENET_URL", named.as_uri())
-    return whole.eval(), named
-
-
-TINY = Experiment(dataset="digits", model="googlenet", train_size=20, batch_size=10, epochs=1, initial="imagenet")
-
-
-def test_googlenet_computes_what_torchvisions_does_with_its_own_normalisation_and_can_be_tuned(imagenet):
-    (whole, _), data = imagenet, load("digits")
-    model = start(TINY, data).eval()
-    images = data.train.images[:3]
-    normalised = (images / 255 - data.mean.view(1, 3, 1, 1)) / data.std.view(1, 3, 1, 1)
-    preset = torchvision.models.GoogLeNet_Weights.DEFAULT.transforms()
-    reference = torchvision.transforms.functional.normalize(images / 255, preset.mean, preset.std)
-    reference = torch.nn.functional.interpolate(reference, size=64, mode="bilinear")
-    whole.fc = torch.nn.Identity()
-    with torch.inference_mode():
-        torch.testing.assert_close(model[:-1](normalised), whole(reference), rtol=1e-3, atol=1e-3)
-        assert model(normalised).shape == (3, 10)
-    fitted = fit(TINY, data, device="cpu", progress=False)
-    before, after = (net.body.conv1.conv.weight for net in (model, fitted.model))
-    assert fitted.diverged is None and 0 < (after - before).abs().max() < 0.1
-
-
-def test_weights_that_are_absent_or_wrong_say_what_to_do(imagenet, monkeypatch):
-    _, path = imagenet
-    whole = path.read_bytes()
-    path.write_bytes(whole + b"x")
-    with pytest.raises(DataError, match=r"is not torchvision's file.*remove it"):
-        start(TINY, load("digits"))
-    path.unlink()
-    monkeypatch.setattr(pretrained, "GOOGLENET_URL", f"file:///nowhere/{path.name}")
-    with pytest.raises(DataMissing, match=r"could not be downloaded.*put googlenet-.*do without") as error:
-        start(TINY, load("digits"))
-    assert "\n" not in str(error.value)
-    monkeypatch.setenv("COURSE_SMOKE", "1")
-    with pytest.raises(DataMissing, match="a rehearsal downloads no weights"):
-        start(TINY, load("digits"))
-
-
-def test_a_wrong_download_is_not_kept_and_a_good_one_is(imagenet, tmp_path, monkeypatch):
-    whole, path = imagenet
-    good, elsewhere = path.read_bytes(), path.rename(tmp_path / path.name)
-    monkeypatch.setattr(pretrained, "GOOGLENET_URL", elsewhere.as_uri())
-    elsewhere.write_bytes(b"an error page")
-    with pytest.raises(DataMissing, match="invalid hash"):
-        start(TINY, load("digits"))
-    assert list(path.parent.glob("googlenet*")) == []
-    elsewhere.write_bytes(good)
-    model = start(TINY, load("digits"))
-    assert path.is_file() and torch.equal(model.body.conv1.conv.weight, whole.conv1.conv.weight)

@@ -26,7 +26,7 @@ from helpers.models.networks import ENOUGH_PICTURES, SWITCHES, whiten
 
 _FUNCTIONS = (
     *(networks.r0_base, networks.r0_model2, networks.r0_final, networks.r1, networks.r2, networks.r3, networks.r3_norm),
-    *(networks.r4, networks.googlenet, networks.improved, networks.compact, networks.fast94),
+    *(networks.r4, networks.improved, networks.compact, networks.fast94),
 )
 MODELS: dict[str, Callable[..., nn.Sequential]] = {make.__name__.replace("_", "-"): make for make in _FUNCTIONS}
 

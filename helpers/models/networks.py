@@ -1,4 +1,4 @@
-"""The networks: those of the published reports, the improved one, the efficient ones, and torchvision's GoogLeNet."""
+"""The networks: those of the published reports, the improved one, and the efficient ones."""
 
 import re
 from collections import OrderedDict
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GOOGLENET_SIDE = 224  # pixels of the images that it was made for
 LEAST_VARIANCE = 5e-4  # is added, so that a direction in which pictures hardly vary is not blown up to noise
 ENOUGH_PICTURES = 1_000  # of hundreds of patches each, give the covariance of patches to well below a percent
 
@@ -32,24 +31,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x + body(x)."""
         return self.add(x, self.body(x))
-
-
-class Renormalise(nn.Module):
-    """Images, normalised by what ``undo`` says, on the scale from -1 to 1 for which GoogLeNet was made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
-        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.5))
-
-    def undo(self, mean: Tensor, std: Tensor) -> None:
-        """Take the mean and deviation, (3,) each on the scale 0 to 1, by which the images were normalised."""
-        self.mean.copy_(mean.view(1, 3, 1, 1))
-        self.std.copy_(std.view(1, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the images (N, 3, H, W) on that scale."""
-        return 2 * (x * self.std + self.mean) - 1
 
 
 class Scale(nn.Module):
@@ -354,16 +335,3 @@ def fast94(classes: int) -> nn.Sequential:
             layer.weight.requires_grad_(False)
     layers |= {"pool": nn.MaxPool2d(3), "flatten": nn.Flatten()}  # (N, C, 3, 3) -> (N, C, 1, 1) -> (N, C)
     return chain(**layers, linear=nn.Linear(256, classes, bias=False), logits=Scale(1 / 9))  # -> (N, classes)
-
-
-def googlenet(classes: int) -> nn.Sequential:
-    """Return torchvision's GoogLeNet (Szegedy et al., 2015), without its auxiliary classifiers, for enlarged images.
-
-    Weights are random; ``Experiment(initial="imagenet")`` starts from those that torchvision trained on ImageNet.
-    """
-    from torchvision.models import GoogLeNet  # not before it is wanted
-
-    body = GoogLeNet(aux_logits=False, init_weights=False)
-    body.fc = nn.Identity()
-    enlarge = nn.Upsample(size=GOOGLENET_SIDE, mode="bilinear")
-    return chain(renormalise=Renormalise(), enlarge=enlarge, body=body, logits=nn.Linear(1024, classes))

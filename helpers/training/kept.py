@@ -1,4 +1,4 @@
-"""Networks that have learned already: a few of the course's own, kept in git, and torchvision's for ImageNet.
+"""Networks that have learned already: a few of the course's own, kept in git.
 
 A kept network is ``data/networks/NAME.safetensors``: its weights in half precision, and in the file's metadata the
 experiment that trained it. ``Experiment(initial="NAME")`` starts from it.
@@ -6,7 +6,6 @@ experiment that trained it. ``Experiment(initial="NAME")`` starts from it.
 
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -22,20 +21,17 @@ from torch import Tensor, nn
 from helpers import numpy_cnn as cnn
 from helpers.data import DataError, DataMissing, Dataset, Split
 from helpers.models import build
-from helpers.settings import DATA, atomic_write, networks_folder, sha256_file, smoke
+from helpers.settings import DATA, atomic_write, networks_folder, sha256_file
 from helpers.training.experiment import Experiment
 
 # What all kept networks may weigh together, in bytes: they are part of every clone.
 ROOM = 5 * 2**20
-IMAGENET = "imagenet"
-# torchvision publishes the first eight digits of the SHA-256 in the file's name.
-GOOGLENET_URL = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 
 
 def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path:
     """Return the file under which ``model``, as ``record`` says it was trained, is kept as ``name``, or ValueError."""
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name == IMAGENET:
-        raise ValueError(f'name={name!r}: use a-z, 0-9 and hyphens, and not {IMAGENET!r}: "three-convolutions"')
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f'name={name!r}: use a-z, 0-9 and hyphens: "three-convolutions"')
     *_, (last, _) = model.named_children()
     if last != "logits":
         raise ValueError(f"the last layer is {last!r}; give a network that ends in 'logits'")
@@ -90,15 +86,7 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
     layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds torch.
     """
     model = _of(experiment, len(data.classes))
-    if hasattr(model, "renormalise"):
-        model.renormalise.undo(data.mean, data.std)
-    if experiment.initial == IMAGENET:
-        if experiment.model != "googlenet":
-            raise ValueError(f'initial={IMAGENET!r} is for model="googlenet", not {experiment.model!r}')
-        weights = torch.load(_googlenet_file(), map_location="cpu", weights_only=True)
-        body = {key: value for key, value in weights.items() if not key.startswith(("aux", "fc."))}
-        _fill(model.body, body, "GoogLeNet")
-    elif experiment.initial:
+    if experiment.initial:
         kept, info = load_network(experiment.initial)
         theirs, ours = (f"a {e.model!r} with {e.choices()['model_options']}" for e in (info["experiment"], experiment))
         if theirs != ours:
@@ -110,7 +98,7 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
 
 def fingerprint(initial: str) -> str:
     """Return the SHA-256 of the file that ``Experiment(initial=...)`` starts from."""
-    return sha256_file(_googlenet_file() if initial == IMAGENET else network_path(initial))
+    return sha256_file(network_path(initial))
 
 
 def _of(experiment: Experiment, classes: int) -> nn.Module:
@@ -122,24 +110,6 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"the weights of {what} do not fit: {str(error).splitlines()[-1].strip()}") from error
-
-
-def _googlenet_file() -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(GOOGLENET_URL)
-    ways = f"put {path.name} from {GOOGLENET_URL} into {path.parent}, or do without"
-    wanted = path.stem.rpartition("-")[2]
-    if not path.is_file():
-        if smoke():
-            raise DataMissing(f"a rehearsal downloads no weights of GoogLeNet: {ways}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(GOOGLENET_URL, str(path), hash_prefix=wanted)
-        except (OSError, RuntimeError) as error:
-            reason = getattr(error, "reason", error)
-            raise DataMissing(f"GoogLeNet's weights could not be downloaded ({reason}): {ways}") from error
-    if not (found := sha256_file(path)).startswith(wanted):
-        raise DataError(f"{path} is not torchvision's file (SHA-256 {found[:8]}, not {wanted}): remove it, and {ways}")
-    return path
 
 
 # --- A run that may be cut off: its state after each epoch, and the weights that NumPy found. ---
