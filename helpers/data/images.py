@@ -313,17 +313,17 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 DIGITS = tuple("0123456789")
 
 
-def digits_arrays() -> Arrays:
-    """Return scikit-learn's handwritten digits in the shape of CIFAR-10: real images that need no network.
+def digits_arrays(count: int = 1797) -> Arrays:
+    """Return ``count`` of scikit-learn's handwritten digits in the shape of CIFAR-10: real images, no network needed.
 
-    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; 297 are for testing.
+    Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; of all, 297 are for testing.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
     digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
-    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (1797, 32, 32)
-    images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target)
-    return in_parts(images, labels, *stratified_split(labels, 297)) | {"source": np.array("scikit-learn's load_digits")}
+    grey = np.round(digits.images[:count] * (255 / 16)).astype(np.uint8)  # (N, 8, 8)
+    large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)
+    images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target[:count])
+    return in_parts(images, labels, *stratified_split(labels, count * 297 // 1797)) | {"source": np.array("scikit-learn's load_digits")}
 
 
 def write_pictures(folder: Path, per_class: int | None = None) -> Path:

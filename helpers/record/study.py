@@ -32,7 +32,7 @@ class Study:
         self.name, self.seeds = name, range(min(seeds, 2) if smoke() else seeds)
         self.arms = {label: base.but(**changes) for label, changes in arms.items()}
         if smoke():
-            epochs = 2 if len(self.arms) <= 8 else 1
+            epochs = 2 if len(self.arms) <= 2 else 1
             self.arms = {label: rehearsal(experiment, epochs) for label, experiment in self.arms.items()}
 
     def experiments(self) -> Iterator[tuple[str, Experiment]]:
