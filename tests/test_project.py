@@ -268,6 +268,7 @@ def colab(tmp_path):
     for words in (["init", "-q", "-b", "main"], ["add", "."], [*identity, "commit", "-q", "-m", "Course"]):
         subprocess.run(["git", *words], cwd=origin, env=environment, check=True)
     (tmp_path / "stub/pip").mkdir(parents=True)
+    (tmp_path / "stub/pip/__init__.py").touch()  # a package, so that it goes before the real one
     (tmp_path / "stub/pip/__main__.py").write_text(PIP)
     content.mkdir()
 
