@@ -131,7 +131,7 @@ def test_test_time_augmentation_is_the_mean_of_both_sides_and_reported_apart(fin
 
 
 def test_a_numpy_run_is_recorded_like_any_other(tmp_path):
-    experiment = SMALL.but(engine="numpy", model="r1", epochs=1, train_size=64)
+    experiment = SMALL.but(engine="numpy", model="r1", epochs=1)
     write_run(train_run(experiment, device="cuda", progress=False), tmp_path)
     run = read_run(experiment, "cuda", folder=tmp_path)  # NumPy computes on the CPU wherever it is
     assert run.device == "cpu" and not run.is_stale() and run.metrics["test_accuracy"] > 0.1
