@@ -40,9 +40,9 @@ def test_the_libraries_for_cpus_reach_the_same_divergence_with_the_same_paramete
     X, y = digits
     monkeypatch.setattr(tsne, "LEAST_RATE", 20)  # with so few points, 200 would leave them trembling at the end
     given = {"iterations": 500, "perplexity": 10}
-    found = {name: [embed(X, name, seed=seed, **given) for seed in range(8)] for name in ("opentsne", "sklearn")}
+    found = {name: [embed(X, name, seed=seed, **given) for seed in range(6)] for name in ("opentsne", "sklearn")}
     kl = {name: [exact_kl(principal(X), e.coordinates, 10) for e in several] for name, several in found.items()}
-    # From start to start, and from processor to processor, one divergence scatters by 3 %, a mean of eight by 1 %.
+    # From start to start, and from processor to processor, one divergence scatters by 3 %, a mean of six by 1.2 %.
     assert np.mean(kl["opentsne"]) == pytest.approx(np.mean(kl["sklearn"]), rel=0.05)
     for name, several in found.items():
         for e, exact in zip(several, kl[name], strict=True):
