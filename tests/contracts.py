@@ -83,7 +83,7 @@ def _finding_problems(notebook) -> Iterator[str]:
             continue
         if "takeaway(" not in cell.source:
             yield f"cell {position}: a finding is told by takeaway(..., rests_on=...), which names its facts"
-        told = "".join(output.get("text", "") for output in cell.outputs)
+        told = " ".join("".join(output.get("text", "") for output in cell.outputs).split())
         if "does not bear this out" in told:
             yield f"cell {position}: the record does not bear the finding out"
         for sentence in re.split(r"(?<=[.;]) ", told):

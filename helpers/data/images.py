@@ -323,7 +323,8 @@ def digits_arrays(count: int = 1797) -> Arrays:
     grey = np.round(digits.images[:count] * (255 / 16)).astype(np.uint8)  # (N, 8, 8)
     large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)
     images, labels = stacked(large[..., None].repeat(3, axis=3), digits.target[:count])
-    return in_parts(images, labels, *stratified_split(labels, count * 297 // 1797)) | {"source": np.array("scikit-learn's load_digits")}
+    parts = in_parts(images, labels, *stratified_split(labels, count * 297 // 1797))
+    return parts | {"source": np.array("scikit-learn's load_digits")}
 
 
 def write_pictures(folder: Path, per_class: int | None = None) -> Path:

@@ -56,7 +56,7 @@ def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None)
         else:
             ax.plot([scale * d.low, scale * d.high], [row] * 2, color=colour, lw=1.6, solid_capstyle="butt")
             ax.plot(scale * d.mean, row, "o", color=colour, mfc=colour if d.separable else "white", ms=4.5)
-            note = f"{scale * d.mean:+.{digits}f} [{scale * d.low:.{digits}f}, {scale * d.high:.{digits}f}]"
+            note = f"{scale * d.mean:+z.{digits}f} [{scale * d.low:z.{digits}f}, {scale * d.high:z.{digits}f}]"
             note = note.replace("-", "−")
         lost = [f"{n} of {of} collapsed" for arm, (n, of) in found.collapsed.items() if arm in (d.a, d.b)]
         notes.append(("  ".join([note, *lost]), colour))

@@ -121,7 +121,7 @@ class Verdict:
     def amount(self, d: Difference, digits: int = 1) -> str:
         """Return a difference with its interval, as a text quotes it: "+5.7 points [3.1, 8.3]"."""
         scale, unit = self.scale_and_unit
-        return f"{scale * d.mean:+.{digits}f}{unit} [{scale * d.low:.{digits}f}, {scale * d.high:.{digits}f}]"
+        return f"{scale * d.mean:+z.{digits}f}{unit} [{scale * d.low:z.{digits}f}, {scale * d.high:z.{digits}f}]"
 
     def sentence(self, d: Difference) -> str:
         """Return one difference in words; accuracies and calibration errors in percentage points."""

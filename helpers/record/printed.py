@@ -27,7 +27,7 @@ def scale_and_digits(metric: str) -> tuple[int, int]:
 def metric_label(metric: str) -> str:
     """Return a figure's name with its unit, as it stands on an axis or above a column."""
     unit = " (%)" if percent(metric) else " (s)" if metric.endswith("seconds") else ""
-    return metric.replace("_", " ").capitalize() + unit
+    return metric.replace("train_", "training_").replace("_", " ").capitalize() + unit
 
 
 def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
