@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from synthetic import CLASSES, broken_off, changed_run, synthetic_run, synthetic_runs
+from taught import taught
 
 from helpers import figures, style
 from helpers.data import Split
@@ -17,6 +18,7 @@ from helpers.figures.curves import spread
 from helpers.record import Difference, Run, Runs, Verdict, compare_values
 
 PUBLISHED = {"R0 final": "R0/final", "R2": "R2/kernels/3-3-3", "R4": "R4"}
+BASE = taught("03", "plot_metric", "plot_classwise", "plot_confusion")
 RATES = (1e-4, 1e-3, 1e-2)
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32), dtype=np.uint8))
 LABELS = torch.arange(40) % 10
@@ -63,9 +65,9 @@ def overlapping(figure, texts):
 FIGURES = {
     "curves of several arms": lambda: figures.plot_curves(synthetic_runs()),
     "curves of one arm": lambda: figures.plot_curves(synthetic_runs("R2")),
-    "class-wise": lambda: figures.plot_classwise(synthetic_runs()),
-    "confusion": lambda: figures.plot_confusion(synthetic_runs("R2")),
-    "metric": lambda: figures.plot_metric(synthetic_runs(), "test_accuracy", PUBLISHED),
+    "class-wise": lambda: BASE.plot_classwise(synthetic_runs()),
+    "confusion": lambda: BASE.plot_confusion(synthetic_runs("R2")),
+    "metric": lambda: BASE.plot_metric(synthetic_runs(), PUBLISHED),
     "forest": lambda: figures.plot_forest(found()),
     "sweep": lambda: figures.plot_sweep(sweep(), "lr"),
     "gap": lambda: figures.plot_gap(synthetic_runs()),
@@ -171,12 +173,12 @@ def test_where_no_arm_stands_in_most_rows_every_row_names_both_and_lost_runs_are
 
 def test_every_seed_is_marked_and_the_published_figure_with_its_interval():
     runs = synthetic_runs("R2", "R4")
-    ax = figures.plot_metric(runs, "test_accuracy", PUBLISHED).axes[0]
+    ax = BASE.plot_metric(runs, PUBLISHED).axes[0]
     for line, arm in zip(marked(ax, "o"), ("R2", "R4"), strict=True):
         np.testing.assert_allclose(line.get_xdata(), 100 * runs.values("test_accuracy")[arm])
     np.testing.assert_allclose([line.get_xdata() for line in marked(ax, "D")], [[83.0], [64.57]])
     with pytest.raises(KeyError, match="R2/kernels/9-9-9"):
-        figures.plot_metric(runs, "test_accuracy", {"R2": "R2/kernels/9-9-9"})
+        BASE.plot_metric(runs, {"R2": "R2/kernels/9-9-9"})
     # 404 of 626 pictures: Wilson's interval, by hand.
     share, n, z2 = 404 / 626, 626, 1.959964**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -243,11 +245,10 @@ def test_reliability_pools_seeds_by_count():
 
 def test_the_confusion_matrix_says_the_mean_share_of_each_class_and_takes_one_arm():
     runs = synthetic_runs("R2")
-    figure = figures.plot_confusion(runs, "test")
-    bold = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
+    bold = [text.get_text() for text in BASE.plot_confusion(runs).axes[0].texts if text.get_fontweight() == "bold"]
     assert bold == [f"{value:.0f}" for value in 100 * np.mean([run.classwise("test") for run in runs], axis=0)]
     with pytest.raises(ValueError, match="R2, R4"):
-        figures.plot_confusion(synthetic_runs("R2", "R4"))
+        BASE.plot_confusion(synthetic_runs("R2", "R4"))
 
 
 def test_right_and_wrong_answers_are_told_apart_without_colour_and_what_is_no_image_refused():

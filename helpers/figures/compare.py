@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.figure import Figure
 
 from helpers.record import (
     MISSING,
-    Run,
     Runs,
     Verdict,
     arm_mean_and_half,
@@ -20,11 +18,10 @@ from helpers.record import (
     metric_label,
     plus_minus,
     published_for,
-    scale_and_digits,
     seeds_text,
     span,
 )
-from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, class_colours, new_figure, styled
+from helpers.style import GREY, INK, PALE, RIGHT, WRONG, arm_styles, new_figure, styled
 
 # What a sweep's choice is called on its axis.
 NAMES = {"lr": "Learning rate", "batch_size": "Batch size (images)", "train_size": "Training images"}
@@ -79,41 +76,6 @@ def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None)
     what = metric_label(found.metric).removesuffix(" (%)").lower()
     ax.set(xlabel=f"Difference of {what}{against} ({unit.strip() or 'as measured'})", ylim=(len(names) - 0.4, -0.6))
     ax.annotate(found.family, (0, 1), (0, 3), "axes fraction", textcoords="offset points", fontsize=7, color=GREY)
-    ax.grid(axis="y", color=PALE, lw=0.4)
-    ax.tick_params(axis="y", length=0)
-    return figure
-
-
-@styled
-def plot_metric(runs: Runs, metric: str = "validation_accuracy", published: Mapping[str, str] | None = None) -> Figure:
-    """Return one final figure of every arm: a ring a seed, a bar for the mean's 95 % interval, and its value.
-
-    ``published`` names, per arm, the published net or setting (such as "R2/kernels/3-3-3") whose figure of
-    the same name is marked with a diamond, with its own interval where the pictures that it stands on are known.
-    """
-    by_arm, styles, (scale, _) = runs.by_arm(), arm_styles(runs.arms), scale_and_digits(metric)
-    theirs = {arm: published_for(key, metric) for arm, key in (published or {}).items() if arm in by_arm}
-    figure = new_figure(0.75 + 0.36 * len(styles))
-    ax = figure.subplots()
-    for row, (arm, (colour, _)) in enumerate(styles.items()):
-        seeds = [scale * run.metrics[metric] for run in by_arm[arm]]
-        mean, half = arm_mean_and_half(by_arm[arm], metric)
-        ax.plot(seeds, np.full(len(seeds), row), "o", color=colour, mfc="white", ms=4.5, mew=0.9, alpha=0.9)
-        ax.plot([mean - half, mean + half], [row - 0.28] * 2, color=colour, lw=2.5, solid_capstyle="butt")
-        ax.plot([mean] * 2, [row - 0.42, row + 0.14], color=colour, lw=1.2)
-        text = arm_plus_minus(by_arm[arm], metric)
-        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=colour)
-        if mark := theirs.get(arm):
-            ax.plot(mark.value, row + 0.28, "D", color=INK, ms=4, zorder=4)
-            if ends := mark.interval():
-                ax.plot(ends, [row + 0.28] * 2, color=INK, lw=1)
-    ax.plot([], [], "o", color=GREY, mfc="white", ms=4.5, label="one seed")
-    ax.plot([], [], color=GREY, lw=2.5, label="95 % interval of the mean")
-    if any(theirs.values()):
-        ax.plot([], [], "D", color=INK, ms=4, label="published")
-    _legend(figure)
-    ax.set_yticks(range(len(styles)), list(styles))
-    ax.set(xlabel=metric_label(metric), ylim=(len(styles) - 0.45, -0.6))
     ax.grid(axis="y", color=PALE, lw=0.4)
     ax.tick_params(axis="y", length=0)
     return figure
@@ -281,38 +243,6 @@ def scales_table(questions: Mapping[str, Runs]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-@styled
-def plot_classwise(runs: Runs, split: str = "validation") -> Figure:
-    """Return a dot plot of the accuracy of each class, hardest class at the bottom, an arm a colour.
-
-    A dot is a mean over seeds, its line the 95 % interval of that mean, which covers the seeds alone, not which
-    pictures are in the split; ``split`` is "train", "validation" or, for flagship runs, "test".
-    """
-    by_arm, classes = runs.by_arm(), runs[0].classes
-    accuracy = {arm: 100 * np.array([run.classwise(split) for run in several]) for arm, several in by_arm.items()}
-    order = np.argsort(np.mean([values.mean(axis=0) for values in accuracy.values()], axis=0), kind="stable")
-    styles, n = arm_styles(list(by_arm)), len(by_arm)
-    figure = new_figure(0.75 + len(classes) * (0.15 + 0.045 * n))
-    ax = figure.subplots()
-    for i, (arm, values) in enumerate(accuracy.items()):
-        rows = np.arange(len(classes)) + ((n - 1) / 2 - i) * 0.7 / n
-        figures = np.array([mean_and_half(column) for column in values[:, order].T])
-        colour, line = styles[arm]
-        face = colour if line == "-" else "white"
-        ax.hlines(rows, figures[:, 0] - figures[:, 1], figures[:, 0] + figures[:, 1], color=colour, lw=1.2)
-        ax.plot(figures[:, 0], rows, "o", color=colour, mfc=face, ms=4, label=arm)
-    ax.set_yticks(range(len(classes)), [classes[i] for i in order])
-    ax.set(xlabel=f"{split.capitalize()} accuracy of the class (%)", ylim=(-0.6, len(classes) - 0.4))
-    ax.set_yticks(np.arange(len(classes) - 1) + 0.5, minor=True)
-    ax.grid(axis="y", visible=False)
-    ax.grid(axis="y", which="minor", visible=True)
-    ax.tick_params(axis="y", which="both", length=0)
-    if n > 1:
-        look = {"ncols": min(6, n), "handletextpad": 0.1, "columnspacing": 1.2, "labelcolor": "linecolor"}
-        figure.legend(loc="outside upper left", **look)
-    return figure
-
-
 def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation")) -> pd.DataFrame:
     """Return the accuracy of each class in percent: a row per class and one for all, columns (arm, split).
 
@@ -323,34 +253,3 @@ def classwise_table(runs: Runs, splits: Sequence[str] = ("train", "validation"))
         shares = 100 * np.array([[*run.classwise(split), run.metrics[f"{split}_accuracy"]] for run in seeds])
         table[(arm, split) if len(splits) > 1 else arm] = [plus_minus(column, 1) for column in shares.T]
     return pd.DataFrame(table, index=[*runs[0].classes, "all classes"])
-
-
-@styled
-def plot_confusion(runs: Sequence[Run], split: str = "validation") -> Figure:
-    """Return the confusion matrix of one arm's runs: percent of each true class (row), mean over seeds.
-
-    The colour scale serves the mistakes; the diagonal, always far above them, stands in bold on grey.
-    """
-    if len(arms := {run.arm for run in runs}) > 1:
-        raise ValueError(f"a confusion matrix shows one arm, got {', '.join(sorted(arms))}: take runs.only(arm)")
-    classes = runs[0].classes
-    counts = np.array([run.confusion[split] for run in runs], dtype=float)
-    shares = (100 * counts / counts.sum(axis=2, keepdims=True)).mean(axis=0)
-    diagonal = np.eye(len(classes), dtype=bool)
-    figure = new_figure(3.9, width=4.9)
-    ax = figure.subplots()
-    texts = np.where(shares < 0.05, "", np.char.mod("%.1f", shares)) if len(classes) <= 12 else False
-    colours, bar = seaborn.light_palette("#D55E00", as_cmap=True), {"label": "Mistaken (% of the true class)"}
-    look = {"cmap": colours, "vmin": 0, "square": True, "linewidths": 0.5, "cbar_kws": bar | {"shrink": 0.75}}
-    table = pd.DataFrame(shares, classes, classes)
-    seaborn.heatmap(table, mask=diagonal, annot=texts, fmt="", annot_kws={"size": 7}, ax=ax, **look)
-    ax.set_facecolor("#EDEDED")
-    for i, share in enumerate(shares.diagonal()):
-        ax.text(i + 0.5, i + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7.5, fontweight="bold")
-    for label, colour in zip(ax.get_yticklabels(), class_colours(classes).values(), strict=True):
-        label.set_bbox({"facecolor": colour, "alpha": 0.25, "lw": 0, "pad": 1})
-    ax.tick_params(length=0)
-    ax.grid(False)
-    ax.set(xlabel="Predicted class", ylabel="True class")
-    ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    return figure
