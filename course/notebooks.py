@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,37 +178,22 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
     """
     if smoke():
         raise NotebookFailed("COURSE_SMOKE=1 is set, and no notebook may keep what a rehearsal shows; unset it")
-    return asyncio.run(_execute(paths, jobs))
+    with ThreadPoolExecutor(jobs) as threads:
+        outcomes = [threads.submit(_execute, path) for path in paths]
+    errors = [outcome.exception() for outcome in outcomes]
+    if failures := [str(error) for error in errors if isinstance(error, NotebookFailed)]:
+        raise NotebookFailed("\n\n".join(failures))
+    return [path for path, outcome in zip(paths, outcomes, strict=True) if outcome.result()]
 
 
-async def _execute(paths: Sequence[Path], jobs: int) -> list[Path]:
-    gate = asyncio.Semaphore(jobs)
-
-    async def one(path: Path) -> bool | NotebookFailed:
-        async with gate:
-            began = time.perf_counter()
-            try:
-                changed = await _execute_one(path)
-            except NotebookFailed as failure:
-                return failure
-            seconds = time.perf_counter() - began
-            print(f"{path.stem}: {seconds:.0f} s, {'changed' if changed else 'unchanged'}", flush=True)
-            return changed
-
-    results = await asyncio.gather(*map(one, paths))
-    if failures := [result for result in results if isinstance(result, NotebookFailed)]:
-        raise NotebookFailed("\n\n".join(map(str, failures)))
-    return [path for path, changed in zip(paths, results, strict=True) if changed]
-
-
-async def _execute_one(path: Path) -> bool:
-    notebook = read(path)
+def _execute(path: Path) -> bool:
+    began, notebook = time.perf_counter(), read(path)
     kernel = {"kernel_name": "python3", "kernel_manager_class": _ThisPython, "extra_arguments": ["--log-level=40"]}
     place = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, **kernel, resources=place, record_timing=False, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
-        await client.async_execute(env=os.environ | {"PYTHONPATH": search})
+        client.execute(env=os.environ | {"PYTHONPATH": search})
     except (CellExecutionError, DeadKernelError) as error:
         started = [i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs]
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
@@ -219,7 +204,9 @@ async def _execute_one(path: Path) -> bool:
             if output.get("name") == "stderr" and output.text.strip():
                 print(f"{path.stem}: {output.text.strip().splitlines()[-1]}", file=sys.stderr)
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    return write(path, notebook)
+    changed = write(path, notebook)
+    print(f"{path.stem}: {time.perf_counter() - began:.0f} s, {'changed' if changed else 'unchanged'}", flush=True)
+    return changed
 
 
 def origin(folder: Path = ROOT) -> tuple[str, str] | None:
