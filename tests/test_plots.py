@@ -135,15 +135,14 @@ def test_progress_counts_steps_and_sums_seconds():
 
 
 def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():
-    run = synthetic_runs("R2")[0]
-    history = {"epoch": [1, 2, 3], "validation_accuracy": [0.5, 0.7, 0.6], "seconds": [10.0, 11.0, 12.0]}
-    run = Run({**run.content, "history": history}, "R2")
-    assert figures.first_reached(run, 0.7) == (2, 140, 21.0)
-    assert figures.first_reached(run, 0.71) is None
+    history = {"epoch": [1, 2, 3], "validation_accuracy": [0.5, 0.7, 0.6]}
+    run = Run({**synthetic_runs("R2")[0].content, "history": history}, "R2")
+    race = taught("10", "first_reached", "reached_table")
+    assert [race.first_reached(run, level) for level in (0.7, 0.71)] == [(2, 140), None]
     with pytest.raises(ValueError, match="0.7 for 70 %"):
-        figures.first_reached(run, 70)
-    assert list(figures.reached_table(Runs("one", [run]), 0.6).loc["R2"]) == ["1 of 1", "2.0", "140", "21.0"]
-    assert list(figures.reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–", "–"]
+        race.first_reached(run, 70)
+    assert list(race.reached_table(Runs("one", [run]), 0.6).loc["R2"]) == ["1 of 1", "2.0", "140"]
+    assert list(race.reached_table(synthetic_runs("R4"), 0.9).loc["R4"]) == ["0 of 3", "–", "–"]
 
 
 def test_a_forests_row_shows_a_comparison_with_its_interval():

@@ -11,5 +11,5 @@ from helpers.figures.compare import (
     plot_sweep,
     scales_table,
 )
-from helpers.figures.curves import first_reached, log_axis, plot_curves, plot_progress, reached_table, steps_per_epoch
+from helpers.figures.curves import log_axis, plot_curves, plot_progress, steps_per_epoch
 from helpers.figures.images import before_after, class_grid, image_grid, right_wrong_gallery

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from helpers.record import MISSING, Run, Runs, percent, plus_minus
+from helpers.record import Run, Runs, percent
 from helpers.style import INK, arm_styles, new_figure, styled
 
 
@@ -167,32 +167,3 @@ def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seco
     axes[0].set_ylabel("Validation accuracy (%)")
     label_ends(axes[-1], ends, styles)
     return figure
-
-
-def first_reached(run: Run, accuracy: float) -> tuple[int, int, float] | None:
-    """Return at the end of which epoch ``run`` first had a validation accuracy (a fraction); None if it never did.
-
-    The epoch's number stands with the optimizer's steps and the training seconds until then.
-    """
-    if not 0 < accuracy <= 1:
-        raise ValueError(f"accuracy={accuracy!r}: give a fraction above 0 and at most 1, such as 0.7 for 70 %")
-    reached = np.asarray(run.history["validation_accuracy"], dtype=float) >= accuracy  # NaN is never enough
-    if not reached.any():
-        return None
-    first = int(np.argmax(reached))
-    epoch = int(run.history["epoch"][first])
-    return epoch, epoch * steps_per_epoch(run), float(np.sum(run.history["seconds"][: first + 1]))
-
-
-def reached_table(runs: Runs, accuracy: float) -> pd.DataFrame:
-    """Return when each arm first reached a validation accuracy, a fraction: how many seeds, epochs, steps and seconds.
-
-    Epochs, steps and seconds are mean ± half-width of the 95 % interval over the seeds that reached it.
-    """
-    rows = {}
-    for arm, several in runs.by_arm().items():
-        found = [reached for run in several if (reached := first_reached(run, accuracy))]
-        columns = zip(zip(*found, strict=True), (1, 0, 1), strict=True) if found else ()
-        cells = [plus_minus(values, digits) for values, digits in columns] or [MISSING] * 3
-        rows[arm] = [f"{len(found)} of {len(several)}", *cells]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["seeds", "epochs", "steps", "seconds"])
