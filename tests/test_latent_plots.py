@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from taught import taught
 
-from helpers.latent import plot_latents
 from helpers.latent.plots import name_places
 from helpers.style import pdf
 
@@ -32,7 +31,8 @@ def test_names_stand_in_the_densest_part_of_their_class(islands):
 
 
 def test_a_picture_is_drawn_as_pixels_and_stays_small(islands):
-    drawn = plot_latents(np.tile(islands[0], (60, 1)), np.tile(islands[1], 60), CLASSES)
+    draw = taught("12", "plot_latents").plot_latents
+    drawn = draw(np.tile(islands[0], (60, 1)), np.tile(islands[1], 60), CLASSES, 5.4)
     assert {text.get_text() for text in drawn.axes[0].texts} == set(CLASSES)
     assert len(pdf(drawn)) < 1_500_000  # 39,600 points as shapes would be megabytes
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.signal import convolve2d
@@ -19,7 +18,7 @@ from scipy.signal import convolve2d
 from helpers.data import stratified_split
 from helpers.latent.store import answers, pictured, pictures, quantised
 from helpers.record import Run
-from helpers.style import RIGHT, WIDTH, WRONG, class_colours, new_figure, styled
+from helpers.style import RIGHT, WRONG, class_colours
 
 CELLS, NAMES_APART = 24, 0.075  # a side, to find the densest place of a class; the least distance of two names
 
@@ -67,15 +66,6 @@ def scatter(
     ax.set(xticks=[], yticks=[], aspect="equal")
     ax.grid(False)
     ax.spines[:].set_visible(False)
-
-
-@styled
-def plot_latents(Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, height: float = 5.4) -> Figure:
-    """Return one large picture of points ``Y`` (N, 2) of classes ``labels`` (N,)."""
-    drawing = new_figure(height, WIDTH)
-    drawing.set_dpi(300)  # points are drawn as pixels in print, too: 45,000 shapes would make a page of megabytes
-    scatter(drawing.subplots(), Y, labels, classes, size=max(0.5, min(6.0, 20_000 / len(Y))))
-    return drawing
 
 
 WEBP_QUALITY, SHEET, COLUMNS = 50, 500, 20  # 45,000 pictures are then 12 MB of the page, and few are decoded at once
