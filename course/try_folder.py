@@ -159,7 +159,8 @@ def page(folder: Path, found: Scan, data: Dataset, runs: Runs, mark: str) -> str
         **{"name": folder.name, "mark": mark, "percent": _percent, "listed": LISTED, "tests": len(data.test)},
         **{"runs": len(runs), "kept": len(kept), "lost": len(runs) - len(whole)},
         **{"mean": mean, "low": low, "high": high, "others": others},
-        "matrix": _matrix(shares, data),
+        **{"classes": data.classes, "widest": WIDEST, "shares": shares, "commonest": _commonest(shares)},
+        "counts": np.bincount(data.test.labels, minlength=len(shares)),
         "pictures": _pictures(found, data),
         "reached": [f"{name} ({_percent(value)})" for name, value in others.items() if low <= value],
         "mistakes": [_mistake(folder, data, one) for one in wrong.itertuples()],
@@ -192,17 +193,9 @@ def _image(pixels: np.ndarray, kind: str) -> str:
     return _source(buffer.getvalue(), kind)
 
 
-def _matrix(shares: np.ndarray, data: Dataset) -> str:
-    """Return the confusion matrix in percent, unless that is too wide, and a list of the commonest mistakes."""
-    names, counts = [escape(name) for name in data.classes], np.bincount(data.test.labels, minlength=len(shares))
-    rows = ["<tr><td></td>" + "".join(f'<th scope="col">{name}</th>' for name in names) + "</tr>"]
-    for i, row in enumerate(100 * shares):
-        cells = (f'<td class="{"right" * (i == j)}" style="--share:{x:.0f}%">{x:.0f}</td>' for j, x in enumerate(row))
-        rows.append(f'<tr><th scope="row">{names[i]}</th>{"".join(cells)}<td class="of">of {counts[i]}</td></tr>')
-    table = f'<div class="wide"><table class="matrix">{"".join(rows)}</table></div>' if len(names) <= WIDEST else ""
-    most = sorted((-shares[i, j], i, j) for i, j in np.argwhere(shares) if i != j)[:5]
-    told = [f"<li>{names[i]} taken for {names[j]}: {_percent(-share, 0)} of the time</li>" for share, i, j in most]
-    return f"{table}<ul>{''.join(told)}</ul>"
+def _commonest(shares: np.ndarray) -> list[tuple[int, int]]:
+    """Return the five commonest mistakes of ``shares`` (K, K) of each true class: (true, guessed), the worst first."""
+    return sorted(((i, j) for i, j in np.argwhere(shares) if i != j), key=lambda pair: -shares[pair])[:5]
 
 
 def _mistake(folder: Path, data: Dataset, mistake: Any) -> dict[str, Any]:
