@@ -7,7 +7,7 @@ for which no step waits. Choosing and changing are apart: given the same choices
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -80,38 +80,17 @@ def cutout(images: Tensor, centres: Tensor, side: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of transform: what it does, its strength's default and limits, and its function."""
+class Transform:
+    """One step of an augmentation: what it does, its strength, within limits, and the function that changes images."""
 
+    name: str
     description: str
-    default: float
+    strength: float  # the default, where the text gives none
     change: Callable[[Tensor, Tensor, float], Tensor]  # images, choices, strength
     low: float = 0
     high: float = math.inf
     whole: bool = False  # whether the strength counts pixels
     by_turns: bool = False  # whether the epoch decides, not chance
-
-
-ALTERNATELY = "mirrors left and right every image in every other epoch, half of them in the odd ones"
-KINDS = {
-    "hflip": Kind("mirrors left and right, with this probability", 0.5, partial(flip, 3), high=1),
-    "vflip": Kind("mirrors top and bottom, with this probability", 0.5, partial(flip, 2), high=1),
-    "altflip": Kind(ALTERNATELY, 1, partial(flip, 3), low=1, high=1, by_turns=True),
-    "crop": Kind("shifts by up to this many pixels, black fills the gap", 4, crop, whole=True),
-    "rotate": Kind("turns by up to this many degrees either way, black fills the corners", 30, rotate, high=180),
-    "blur": Kind("blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, blur, low=0.1),
-    "cutout": Kind("blackens a square of this side anywhere, clipped at the edges", 8, cutout, whole=True),
-}
-# For texts and tables: name -> (what it does, default strength), of those that a single batch can show.
-AUGMENTATIONS = {name: (kind.description, kind.default) for name, kind in KINDS.items() if not kind.by_turns}
-
-
-@dataclass(frozen=True)
-class Transform:
-    """One step of an augmentation."""
-
-    name: str
-    strength: float
 
     def draw(self, n: int, generator: Generator, device: torch.device | str) -> Tensor:
         """Return the choices for n images, on ``device``; their last dimension is n."""
@@ -127,12 +106,26 @@ class Transform:
             case "cutout":
                 choices = uniform(2, n)
             case _:
-                choices = uniform(n) < (0.5 if KINDS[self.name].by_turns else self.strength)
+                choices = uniform(n) < (0.5 if self.by_turns else self.strength)
         return choices.to(device)
 
     def apply(self, images: Tensor, choices: Tensor) -> Tensor:
         """Return the images, changed as chosen: a new tensor of the same shape, type and device."""
-        return KINDS[self.name].change(images, choices, self.strength)
+        return self.change(images, choices, self.strength)
+
+
+ALTERNATELY = "mirrors left and right every image in every other epoch, half of them in the odd ones"
+TRANSFORMS = (
+    Transform("hflip", "mirrors left and right, with this probability", 0.5, partial(flip, 3), high=1),
+    Transform("vflip", "mirrors top and bottom, with this probability", 0.5, partial(flip, 2), high=1),
+    Transform("altflip", ALTERNATELY, 1, partial(flip, 3), low=1, high=1, by_turns=True),
+    Transform("crop", "shifts by up to this many pixels, black fills the gap", 4, crop, whole=True),
+    Transform("rotate", "turns by up to this many degrees either way, black fills the corners", 30, rotate, high=180),
+    Transform("blur", "blurs with a 3x3 Gaussian, sigma from 0.1 to this many pixels", 1, blur, low=0.1),
+    Transform("cutout", "blackens a square of this side anywhere, clipped at the edges", 8, cutout, whole=True),
+)
+# For texts and tables: name -> (what it does, default strength), of those that a single batch can show.
+AUGMENTATIONS = {each.name: (each.description, each.strength) for each in TRANSFORMS if not each.by_turns}
 
 
 @dataclass(frozen=True)
@@ -150,7 +143,7 @@ class Augmentation:
             got = f"images are {images.dtype} of shape {tuple(images.shape)}"
             raise ValueError(f"{got}; augmentation takes torch.uint8 of shape (N, C, H, W), before they are normalised")
         for transform in self.transforms:
-            alternates = turns is not None and KINDS[transform.name].by_turns
+            alternates = turns is not None and transform.by_turns
             choices = turns if alternates else transform.draw(len(images), generator, images.device)
             images = transform.apply(images, choices)
         return images
@@ -170,16 +163,16 @@ def augmentation(spec: str) -> Augmentation:
 
 def _transform(word: str) -> Transform:
     name, colon, strength = word.partition(":")
-    if name not in KINDS:
-        choices = "; ".join(f"{key}:{kind.default} {kind.description}" for key, kind in KINDS.items())
+    kind = next((each for each in TRANSFORMS if each.name == name), None)
+    if kind is None:
+        choices = "; ".join(f"{each.name}:{each.strength} {each.description}" for each in TRANSFORMS)
         raise ValueError(f"there is no augmentation {name!r}; choose from: {choices}")
-    kind = KINDS[name]
     try:
-        value = float(strength if colon else kind.default)
+        value = float(strength if colon else kind.strength)
     except ValueError:
         value = math.nan
     if not (kind.low <= value <= kind.high and math.isfinite(value)) or (kind.whole and value % 1):
         number = "a whole number" if kind.whole else "a number"
         limits = f"of at least {kind.low}" if kind.high == math.inf else f"from {kind.low} to {kind.high}"
         raise ValueError(f"{word} makes no sense; {name} {kind.description}: give {number} {limits}")
-    return Transform(name, value)
+    return replace(kind, strength=value)
