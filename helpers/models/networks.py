@@ -2,8 +2,9 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,16 +84,18 @@ def whiten(model: nn.Module, images: Tensor) -> None:
 
 
 LAYERS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "pool": partial(nn.MaxPool2d, 2)}
+R0 = "conv6 bn relu {} conv10 bn relu {} conv16 bn relu pool flatten fc256 relu {}"  # pools, and a last hidden layer
 
 
 def outlined(
-    classes: int, outline: str, kernels: Sequence[int] = (3, 3, 3, 3), padded: bool = False, **makers: Callable
+    classes: int, outline: str, kernels: Sequence[int] = (3,) * 4, padded: bool = False, bn: bool = True, **makers: Any
 ) -> nn.Sequential:
     """Return the net of an outline such as ``"conv6 bn relu pool flatten fc256 relu"``, and its last layer, "logits".
 
     A word is a layer, with the channels or units that leave it, and bears the number of its convolution (conv1, bn1,
     relu1, pool1) or the name of its fully connected layer (fc1, fc1_relu). ``padded`` convolutions keep height and
-    width, every pool halves them. ``makers`` make the layers of other words, of "block" from its channels, or None.
+    width, every pool halves them. ``bn=False`` skips that word. ``makers`` make the layers of others, of "block" from
+    its channels, or None.
     """
     net, makers, channels, side, convolutions, hidden, name = nn.Sequential(), LAYERS | makers, 3, 32, 0, 0, "{}"
     for kind, size in re.findall(r"([a-z_]+)(\d*)", outline):
@@ -116,9 +119,9 @@ def outlined(
             hidden, name = hidden + 1, f"fc{hidden + 1}_{{}}"
             net.add_module(f"fc{hidden}", nn.Linear(channels, int(size)))
             channels = int(size)
-        elif kind == "bn":
+        elif kind == "bn" and bn:
             net.add_module(name.format("bn"), (nn.BatchNorm1d if hidden else nn.BatchNorm2d)(channels))
-        else:
+        elif kind != "bn":
             net.add_module(name.format(kind), makers[kind]())
             side //= 2 if kind == "pool" else 1
     net.add_module("logits", nn.Linear(channels, classes))
@@ -130,9 +133,7 @@ def r0_base(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: boo
 
     Our reading: channels, kernels, no padding and the width of the hidden layer are those of R0's final net.
     """
-    bn = "bn" if batch_norm else ""
-    outline = f"conv6 {bn} relu pool conv10 {bn} relu pool conv16 {bn} relu pool flatten fc256 relu"
-    return outlined(classes, outline, kernels)
+    return outlined(classes, R0.format("pool", "pool", ""), kernels, bn=batch_norm)
 
 
 def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: bool = False) -> nn.Sequential:
@@ -140,9 +141,7 @@ def r0_model2(classes: int, *, kernels: Sequence[int] = (3, 3, 3), batch_norm: b
 
     Published: that one was removed. Our reading: the first, as R0 names the second as the next to go.
     """
-    bn = "bn" if batch_norm else ""
-    outline = f"conv6 {bn} relu conv10 {bn} relu pool conv16 {bn} relu pool flatten fc256 relu"
-    return outlined(classes, outline, kernels)
+    return outlined(classes, R0.format("", "pool", ""), kernels, bn=batch_norm)
 
 
 def r0_final(classes: int, *, fc2: bool = True, kernels: Sequence[int] = (3, 3, 3)) -> nn.Sequential:
@@ -152,9 +151,7 @@ def r0_final(classes: int, *, fc2: bool = True, kernels: Sequence[int] = (3, 3, 
     R0's last step, a third fully connected layer. ``kernels`` is for the step before it, in which R0 removed the second
     max pool and changed the second kernel: R0 gives no size, and [3, 5, 3] is our reading.
     """
-    third = "fc32 relu" if fc2 else ""
-    outline = f"conv6 bn relu conv10 bn relu conv16 bn relu pool flatten fc256 relu {third}"
-    return outlined(classes, outline, kernels)
+    return outlined(classes, R0.format("", "", "fc32 relu" if fc2 else ""), kernels)
 
 
 def r1(classes: int) -> nn.Sequential:
@@ -208,15 +205,15 @@ def r2(
         return wrap(body) if wrap else None
 
     first, after = "whitening" if whitened else "conv", activation if wrap else ""
-    bn, drop = "bn" if batch_norm else "", "dropout" if dropout else ""
+    drop = "dropout" if dropout else ""
     outline = f"""
-        {first}{32 * width} {bn} {activation} pool
-        conv{64 * width} {bn} {activation} pool block {after}
-        conv{128 * width} {bn} {activation} pool block {after}
-        flatten fc{hidden} {bn} {activation} {drop} fc128 {bn} {activation} {drop}
+        {first}{32 * width} bn {activation} pool
+        conv{64 * width} bn {activation} pool block {after}
+        conv{128 * width} bn {activation} pool block {after}
+        flatten fc{hidden} bn {activation} {drop} fc128 bn {activation} {drop}
     """
     makers = {"pool": partial(CHOICES["pool"][pool], 2), "dropout": partial(nn.Dropout, dropout), "block": block}
-    return outlined(classes, outline, kernels, padded=True, **makers)
+    return outlined(classes, outline, kernels, padded=True, bn=batch_norm, **makers)
 
 
 def r3(classes: int) -> nn.Sequential:
