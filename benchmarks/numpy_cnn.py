@@ -1,4 +1,4 @@
-"""R3's network, one training step: NumPy against PyTorch's eager mode, plain loops and the machine's matrix product.
+"""R3's network, one training step: NumPy against PyTorch's eager mode and the machine's matrix product.
 
 All sides do the same work, in this process, on the same number of threads: forward, loss, backward and one SGD step
 on 64 images of 32x32, float32. They take turns of a few steps, so that whatever else the machine does hits all
@@ -19,21 +19,21 @@ from course.bench import comparison
 from helpers import numpy_cnn as cnn
 from helpers.models import build, layer_table
 
-BATCH, LOOP_IMAGES = 64, 2
+BATCH = 64
 SECONDS = 10  # for each number of threads, all sides together
 TURN = 3  # steps, the first of which brings a side's data back into the cache
 SIDE = 2048  # of square matrices
 
 
-def batch(images: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+def batch() -> tuple[np.ndarray, np.ndarray]:
     """Return random images (N, 32, 32, 3) and labels (N,)."""
     draw = np.random.default_rng(0)
-    return draw.standard_normal((images, 32, 32, 3), np.float32), draw.integers(0, 10, images)
+    return draw.standard_normal((BATCH, 32, 32, 3), np.float32), draw.integers(0, 10, BATCH)
 
 
-def numpy_step(network: cnn.Sequential, images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
-    """Return one training step of a NumPy network."""
-    optimizer = cnn.SGD(0.01)
+def numpy_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    """Return one training step of R3's network in NumPy."""
+    network, optimizer = cnn.NETWORKS["r3"](), cnn.SGD(0.01)
 
     def step() -> None:
         _, dlogits = cnn.softmax_cross_entropy(network.train().forward(images), labels)
@@ -57,41 +57,11 @@ def torch_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     return step
 
 
-class LoopConv2d(cnn.Conv2d):
-    """A convolution as one first writes it (notebook 02): loops over windows, forward and backward."""
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        y, k, p = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype), self.kernel, self.padding
-        self.padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
-        weight, bias = self.parameters.values()
-        for n, i, j, o in np.ndindex(y.shape):
-            y[n, i, j, o] = np.sum(self.padded[n, i : i + k, j : j + k] * weight[..., o]) + bias[o]
-        return y
-
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        k, p, weight = self.kernel, self.padding, self.parameters["weight"]
-        dpadded, dweight = np.zeros_like(self.padded), np.zeros_like(weight)
-        for n, i, j, o in np.ndindex(dy.shape):
-            dweight[..., o] += dy[n, i, j, o] * self.padded[n, i : i + k, j : j + k]
-            dpadded[n, i : i + k, j : j + k] += dy[n, i, j, o] * weight[..., o]
-        self.gradients = {"weight": dweight, "bias": dy.sum(axis=(0, 1, 2))}
-        return dpadded[:, p : dpadded.shape[1] - p, p : dpadded.shape[2] - p]
-
-
-def loop_step() -> Callable[[], None]:
-    """Return one training step on ``LOOP_IMAGES`` images with convolutions written as loops over their windows."""
-    network = cnn.NETWORKS["r3"]()
-    for layer in network.layers:
-        if isinstance(layer, cnn.Conv2d):
-            layer.__class__ = LoopConv2d
-    return numpy_step(network, *batch(LOOP_IMAGES))
-
-
 def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
     """Return the time of each side's fastest run, in seconds; they take turns of ``TURN`` until the time is up."""
     best = [float("inf")] * len(sides)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or float("inf") in best:
+    while time.perf_counter() < end:
         for number, side in enumerate(sides):
             best[number] = min(best[number], *timeit.repeat(side, number=1, repeat=TURN))
     return best
@@ -103,11 +73,11 @@ def measure() -> list[dict[str, Any]]:
     costs = [row["multiply_adds"] for row in layer_table(build("r3"))]
     gigaflop = 2e-9 * BATCH * (3 * sum(costs) - costs[0])
     square, product = np.ones((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
-    rows, available = [], cnn.threads()
-    for count in sorted({1, available}):
+    rows = []
+    for count in sorted({1, cnn.threads()}):
         torch.set_num_threads(count)
         with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
-            steps = [numpy_step(cnn.NETWORKS["r3"](), *batch()), torch_step(*batch())]
+            steps = [numpy_step(*batch()), torch_step(*batch())]
             ours, pytorch, matmul = fastest([*steps, lambda: np.matmul(square, square, out=product)], SECONDS)
         here = {"device": "cpu", "threads": count}
         rows += [
@@ -115,6 +85,4 @@ def measure() -> list[dict[str, Any]]:
             comparison("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", **here),
             comparison("numpy / matrix product", gigaflop / ours, 2e-9 * SIDE**3 / matmul, "GFLOP/s", **here),
         ]
-    with cnn.use_threads(available):
-        (loops,) = fastest([loop_step()], 0)
-    return [*rows, comparison("numpy / loops", BATCH / ours, LOOP_IMAGES / loops, "images/s", **here)]
+    return rows
