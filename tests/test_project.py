@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from course import __main__ as command_line
-from course import bench, gpu, site
+from course import bench, site
 from course.notebooks import REPOSITORY, SETUP_CELL
 from helpers.settings import ROOT
 
@@ -210,8 +210,8 @@ def test_every_benchmark_can_be_measured_and_those_for_a_gpu_are_there():
     for path in paths.values():
         names = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
         assert "measure" in names, f"{path.name} has no measure()"
-    named = {step.name.removeprefix("bench ") for step in gpu.STEPS if step.name.startswith("bench ")}
-    assert named == {"loop", "fast94", "tsne"} <= set(paths)
+    named = {step.name.removeprefix("bench ") for step in bench.GPU_STEPS if step.name.startswith("bench ")}
+    assert named == {"loop", "tsne"} <= set(paths)
 
 
 def write_benchmark(folder: Path, name: str, ratio: int) -> None:
