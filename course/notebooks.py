@@ -188,16 +188,17 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
 
 def _execute(path: Path) -> bool:
     began, notebook = time.perf_counter(), read(path)
-    kernel = {"kernel_name": "python3", "kernel_manager_class": _ThisPython, "extra_arguments": ["--log-level=40"]}
-    place = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, **kernel, resources=place, record_timing=False, coalesce_streams=True)
+    for _, cell in code_cells(notebook):
+        cell.execution_count, cell.outputs = None, []
+    options = {"kernel_name": "python3", "kernel_manager_class": _ThisPython, "extra_arguments": ["--log-level=40"]}
+    options |= {"resources": {"metadata": {"path": str(path.parent)}}, "record_timing": False}
+    client = NotebookClient(notebook, **options, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
         client.execute(env=os.environ | {"PYTHONPATH": search})
     except (CellExecutionError, DeadKernelError) as error:
-        started = [i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs]
+        last = max((i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs), default=0)
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
-        last = started[-1] if started else 0
         raise NotebookFailed(f"{path.name}, cell {last} failed: {what}\n{notebook.cells[last].source}") from error
     for _, cell in code_cells(notebook):
         for output in cell.outputs:

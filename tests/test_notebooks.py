@@ -221,10 +221,10 @@ def test_execute_is_byte_stable_and_strips_what_varies(tmp_path, capsys):
 
 def test_a_failing_notebook_is_named_and_untouched_and_the_others_are_written(tmp_path, monkeypatch):
     bad, good = light(tmp_path, "06_bad.ipynb"), light(tmp_path, "07_good.ipynb")
-    change(bad, 7, source="raise ValueError(f'{lr=}')")
+    change(bad, 5, source="raise ValueError(f'{lr=}')")
     change(good, 7, outputs=[])
     before = bad.read_bytes()
-    with pytest.raises(NotebookFailed, match=r"06_bad.ipynb, cell 7 failed: ValueError: lr=-1"):
+    with pytest.raises(NotebookFailed, match=r"06_bad.ipynb, cell 5 failed: ValueError: lr=-1"):
         notebooks.execute([bad, good])
     assert bad.read_bytes() == before
     assert read(good).cells[7].outputs == said("6\n")
