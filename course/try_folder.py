@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers.data import DataError, Dataset, Split, list_pictures, load, scan
-from helpers.data.folder import Scan
+from helpers.data.folder import Scan, printable
 from helpers.data.images import read_picture
 from helpers.figures import plot_curves
 from helpers.record import Run, Runs, arm_interval, device_kind, read_run, share_interval, train_run, write_run
@@ -54,13 +54,13 @@ def try_folder(folder: Path, out: Path | None = None, seeds: int = 3, epochs: in
         raise TryFailed("COURSE_SMOKE=1 is set, and a rehearsal looks at digits alone: unset it; ask for few epochs")
     folder = Path(folder).expanduser().resolve()
     out = Path(out).expanduser().resolve() if out else pages_folder() / f"try-{folder.name}.html"
-    listing, mark = list_pictures(folder), _printable(f'<meta name="generator" content="try {escape(str(folder))}">')
+    listing, mark = list_pictures(folder), printable(f'<meta name="generator" content="try {escape(str(folder))}">')
     if out.is_dir():
         raise TryFailed(f"{out} is a folder: name a file in it, such as --out {out / 'page.html'}")
     if out.exists() and mark not in out.read_text(encoding="utf-8", errors="replace"):
         raise TryFailed(f"{out} is there already, and is no page on {folder}: name another with --out")
     files = f"{len(listing.files):,} files in {len(listing.classes)} classes"
-    print(_printable(f"Reads {folder}: {files}. They stay as they are."))
+    print(printable(f"Reads {folder}: {files}. They stay as they are."))
     found = scan(listing, CACHE)
     _check_classes(found)
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def try_folder(folder: Path, out: Path | None = None, seeds: int = 3, epochs: in
         experiment = Experiment(dataset=data.name, epochs=epochs, **RECIPE)
         of = json.dumps([data.hashes, data.classes, fingerprint(experiment.initial)])
         kept = KEPT / hashlib.sha256(of.encode()).hexdigest()[:12]
-        print(_printable(f"Writes {out}. Keeps what it trains in {kept}."))
+        print(printable(f"Writes {out}. Keeps what it trains in {kept}."))
         runs = trained([experiment.but(seed=seed) for seed in range(seeds)], kept)
     try:
         write_if_changed(out, page(folder, found, data, runs, mark))
@@ -172,11 +172,7 @@ def page(folder: Path, found: Scan, data: Dataset, runs: Runs, mark: str) -> str
         "minutes": sum(run.metrics["total_seconds"] for run in runs) / 60,
     }
     text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return _printable(Template(text, autoescape=True, undefined=StrictUndefined).render(told))
-
-
-def _printable(text: str) -> str:  # also where a path's bytes are no UTF-8
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return printable(Template(text, autoescape=True, undefined=StrictUndefined).render(told))
 
 
 def _percent(share: float, digits: int = 1) -> str:

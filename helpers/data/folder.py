@@ -149,7 +149,7 @@ def load_arrays(folder: Path, cache: Path, options: Collection[str] = ()) -> Arr
         named = ", ".join(found.left_out["file"][:10]) + (f" and {count - 10} more" if count > 10 else "")
         warnings.warn(f"left out, no readable images: {named} (in {folder})", stacklevel=2)
     test = None if "all" in found.splits else np.flatnonzero(found.splits == "test")
-    arrays = vars(found) | {"source": np.array(f"folder {_printable(folder.name)}")}
+    arrays = vars(found) | {"source": np.array(f"folder {printable(folder.name)}")}
     return divided(arrays, np.arange(len(found.labels)), test, found.classes, options)
 
 
@@ -216,18 +216,19 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
-def _printable(path: Path | str) -> str:  # also where its bytes are no UTF-8
-    return os.fsencode(path).decode("utf-8", "replace")
+def printable(path: Path | str) -> str:
+    """Return a path, or a text that names some, as it can be printed, also where a path's bytes are no UTF-8."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _decode(listing: Listing) -> Arrays:
     pictures, read, left_out = [], [], []
-    for split, path, label in tqdm(listing.files, desc=f"reading {_printable(listing.folder.name)}", disable=None):
-        name = _printable(path.relative_to(listing.folder))
+    for split, path, label in tqdm(listing.files, desc=f"reading {printable(listing.folder.name)}", disable=None):
+        name = printable(path.relative_to(listing.folder))
         try:
             pictures.append(read_picture(path))
         except DataError as error:
-            left_out.append((name, listing.classes[label], _printable(str(error))))
+            left_out.append((name, listing.classes[label], printable(str(error))))
         else:
             read.append((split, label, name))
     readable = {(split, label) for split, label, _ in read}
