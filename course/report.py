@@ -54,7 +54,6 @@ _WORDS = re.compile(
     r"[ ~-]+(?:\w+[ ~-]+)?(?:seeds?|runs?|epochs?|percent|per~?cent|points?|seconds?|minutes?|hours?|images)\b"
 )
 _SETTING = re.compile(r"\\setting\{([^{}]*)\}(\s*(?:\\,|~)?\s*(?:\\%|percent|per~?cent|points?))?")
-_SOURCES = re.compile(rb"/CourseSources ?\(([0-9a-f]{64})\)")
 # TeX's complaints, each a line of the log once its lines are long enough.
 _WARNING = r"(?m)^(?:(?:LaTeX|Package|Class)[ \w]* Warning:|pdfTeX warning|Overfull \\[hv]box|Missing character).*"
 
@@ -340,12 +339,6 @@ def sources_hash(folder: Path = FOLDER) -> str:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def built_from(pdf: bytes) -> str | None:
-    """Return the :func:`sources_hash` that a PDF carries, or None if it carries none."""
-    found = _SOURCES.search(pdf)
-    return found[1].decode() if found else None
 
 
 def compile_pdf(folder: Path = FOLDER, build: Path | None = None) -> bytes:
