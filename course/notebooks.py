@@ -149,7 +149,7 @@ def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
     First the seeds that every arm needs, then those beyond; within each, from the fewest multiply-adds to the most. So
     a record that is stopped at any time holds many small studies rather than a part of one large one.
     """
-    from helpers.models import build, layer_table
+    from helpers.models import layer_table
     from helpers.record import LEAST_SEEDS
 
     costs: dict[str, int] = {}
@@ -157,7 +157,7 @@ def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:
     def cost(e: Experiment) -> int:  # about, and at most: the multiply-adds of all forward passes
         name = f"{e.model} {e.model_options}"
         if name not in costs:
-            costs[name] = sum(row["multiply_adds"] for row in layer_table(build(e.model, **e.model_options)))
+            costs[name] = sum(row["multiply_adds"] for row in layer_table(e.network()))
         return costs[name] * e.epochs * (e.train_size or 45_000)  # CIFAR-10's, where it takes all
 
     return sorted(dict.fromkeys(experiments), key=lambda e: (e.seed >= LEAST_SEEDS, cost(e), e.seed))

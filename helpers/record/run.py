@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from helpers.models import build, structure_hash
+from helpers.models import structure_hash
 from helpers.settings import runs_folder
 from helpers.training import Experiment
 
@@ -88,7 +88,7 @@ class Run:
 
     def is_stale(self) -> bool:
         """Return whether the model of that name and options has another structure today than when it was trained."""
-        return structure_hash(_built(self)) != self.content["structure_hash"]
+        return structure_hash(self.experiment.network(len(self.classes))) != self.content["structure_hash"]
 
 
 class Runs(Sequence[Run]):
@@ -172,13 +172,9 @@ def load_weights(run: Run, epoch: int | None = None) -> dict[str, torch.Tensor]:
 
 def load_snapshot(run: Run, epoch: int) -> nn.Module:
     """Return the network after ``epoch`` epochs of a run with snapshots that was trained here; 0: before training."""
-    model = _built(run)
+    model = run.experiment.network(len(run.classes))
     model.load_state_dict(load_weights(run, epoch))
     return model.eval()
-
-
-def _built(run: Run) -> nn.Module:
-    return build(run.experiment.model, classes=len(run.classes), **run.experiment.model_options)
 
 
 def record_path(experiment: Experiment, device: str, folder: Path | None = None) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from helpers.data import parse
 from helpers.models import build
@@ -79,7 +80,7 @@ class Experiment:
         network = (self.model, repr(sorted(self.model_options.items())))
         if network not in _BUILT:
             with torch.device("meta"):  # shapes without memory: a wrong model or option is refused at once
-                build(self.model, **self.model_options)
+                self.network()
             _BUILT.add(network)
         augmentation(self.augmentation)
         self._settle("optimizer", OPTIMIZERS, reserved=("params", "lr"))
@@ -135,6 +136,10 @@ class Experiment:
         default = {f.name: {} if f.name.endswith("_options") else f.default for f in fields(self)}
         changed = {name: value for name, value in self.choices().items() if value != default[name]}
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:16]
+
+    def network(self, classes: int = 10) -> nn.Module:
+        """Return the network that is trained, with new weights, for so many classes."""
+        return build(self.model, classes=classes, **self.model_options)
 
     def but(self, **changes: Any) -> "Experiment":
         """Return the same experiment with some choices changed, validated again."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from helpers import numpy_cnn as cnn
 from helpers.data import DataError, DataMissing, Dataset, Split
-from helpers.models import build
 from helpers.settings import DATA, atomic_write, networks_folder, sha256_file
 from helpers.training.experiment import Experiment
 
@@ -39,7 +38,7 @@ def save_network(name: str, model: nn.Module, record: Mapping[str, Any]) -> Path
     tensors = {key: (v.half() if v.is_floating_point() else v).cpu().contiguous() for key, v in state.items()}
     if large := [key for key, value in tensors.items() if not value.isfinite().all()]:
         raise ValueError(f"{large[0]} is not finite in half precision; keep a network that converged")
-    _fill(_of(Experiment(**record["experiment"]), len(record["classes"])), tensors, "the model")
+    _fill(Experiment(**record["experiment"]).network(len(record["classes"])), tensors, "the model")
     info = {name: json.dumps(record[name]) for name in ("experiment", "classes")}
     info |= {"key": record["key"], "device": record["provenance"]["device"]}
     content, path = save(tensors, metadata=info), networks_folder() / f"{name}.safetensors"
@@ -62,7 +61,7 @@ def load_network(name: str) -> tuple[nn.Module, dict[str, Any]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         info["experiment"] = Experiment(**json.loads(info["experiment"]))
         info["classes"] = tuple(json.loads(info["classes"]))
-        model = _of(info["experiment"], len(info["classes"]))
+        model = info["experiment"].network(len(info["classes"]))
         _fill(model, tensors, path.name)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"the network {path} cannot be used ({error}); restore it with git") from error
@@ -85,7 +84,7 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
     All weights are drawn first, as from scratch; those of a kept network then take the place of all but the last
     layer's. So runs that differ in ``initial`` alone share the last layer's first weights. The caller seeds torch.
     """
-    model = _of(experiment, len(data.classes))
+    model = experiment.network(len(data.classes))
     if experiment.initial:
         kept, info = load_network(experiment.initial)
         theirs, ours = (f"a {e.model!r} with {e.choices()['model_options']}" for e in (info["experiment"], experiment))
@@ -99,10 +98,6 @@ def start(experiment: Experiment, data: Dataset) -> nn.Module:
 def fingerprint(initial: str) -> str:
     """Return the SHA-256 of the file that ``Experiment(initial=...)`` starts from."""
     return sha256_file(network_path(initial))
-
-
-def _of(experiment: Experiment, classes: int) -> nn.Module:
-    return build(experiment.model, classes=classes, **experiment.model_options)
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

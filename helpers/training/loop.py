@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from helpers import numpy_cnn as cnn
 from helpers.data import Dataset, Split, subset
-from helpers.models import ENOUGH_PICTURES, build, layer_table, structure_hash, whiten
+from helpers.models import ENOUGH_PICTURES, layer_table, structure_hash, whiten
 from helpers.training.augment import augmentation
 from helpers.training.experiment import Experiment
 from helpers.training.kept import load_checkpoint, load_weights, pictures, save_checkpoint, start
@@ -283,6 +283,6 @@ def _fit_numpy(experiment: Experiment, data: Dataset, checkpoint_path: Path | No
     chosen["checkpoint"] = checkpoint_path and checkpoint_path.with_suffix(".npz")
     train, validation = pictures(training_split(experiment, data)), pictures(data.validation)
     history, losses, diverged = cnn.fit(network, optimizer, train, validation, **chosen)
-    model = build(experiment.model, classes=len(data.classes))
+    model = experiment.network(len(data.classes))
     load_weights(model, network)
     return Fit(model, history, losses, len(history["epoch"]), diverged)
