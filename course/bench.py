@@ -21,8 +21,7 @@ from helpers.latent import available_backends
 from helpers.settings import DATA, ROOT, atomic_write
 from helpers.training import Experiment, Trainer
 
-FOLDER = ROOT / "benchmarks"
-RESULTS = DATA / "bench.json"
+FOLDER, RESULTS = ROOT / "benchmarks", DATA / "bench.json"
 
 
 def comparison(
@@ -117,12 +116,7 @@ def _measure(name: str) -> str:
 GPU_STEPS = (
     Step("tests", "the tests that are skipped without a GPU", _test),
     Step("bench loop", "the loop against that of tutorials; seconds to 94 %, and per epoch", lambda: _measure("loop")),
-    Step(
-        "bench tsne",
-        "t-SNE of 40,000 points by each library",
-        lambda: _measure("tsne"),
-        lambda: available_backends()["tsnecuda"],
-    ),
+    Step("bench tsne", "t-SNE by each library", lambda: _measure("tsne"), lambda: available_backends()["tsnecuda"]),
     Step("record", "the runs that notebooks declare and the record lacks; stopped, it goes on later", train_missing),
 )
 
