@@ -82,7 +82,7 @@ def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
     """Return the data set "cifar10", "digits", "folder:PATH" (PATH absolute, or below ``root``) or "pacs:QUESTION".
 
     Nothing is read yet. cifar10 and digits are kept for the life of the process; a folder is looked at anew, since its
-    pictures may have changed. ``download`` False: never touch the network. In a rehearsal (COURSE_SMOKE=1) a third of
+    pictures may have changed. ``download`` False: never touch the network. In a rehearsal (COURSE_SMOKE=1) half of
     the digits stands in for any other. :func:`parse` has the options of a name.
     """
     if smoke():
@@ -100,7 +100,7 @@ def load(name: str, *, root: Path = DATA, download: bool = True) -> Dataset:
 
 @cache
 def _rehearsed() -> Dataset:
-    return Dataset("digits", lambda: DIGITS, lambda: True, partial(digits_arrays, 600))
+    return Dataset("digits", lambda: DIGITS, lambda: True, partial(digits_arrays, 900))
 
 
 @cache
