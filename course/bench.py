@@ -16,10 +16,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from course.notebooks import train_missing
-from helpers.data import load
-from helpers.latent import available_backends
 from helpers.settings import DATA, ROOT, atomic_write
-from helpers.training import Experiment, Trainer
 
 FOLDER, RESULTS = ROOT / "benchmarks", DATA / "bench.json"
 
@@ -33,8 +30,11 @@ def comparison(
     return {"name": name, **figures, "unit": unit, "device": device, "threads": threads or torch.get_num_threads()}
 
 
-def training(experiment: Experiment, device: torch.device, compiled: bool | None) -> Iterator[None]:
+def training(experiment: Any, device: torch.device, compiled: bool | None) -> Iterator[None]:
     """Yield after each step of the course's loop on CIFAR-10, augmentation and shuffling included."""
+    from helpers.data import load  # where it is wanted: each benchmark has a process of its own
+    from helpers.training import Trainer
+
     trainer = Trainer(experiment, load("cifar10"), device, compiled)
     draws = torch.Generator(device).manual_seed(0)
     trainer.model.train()
@@ -113,10 +113,16 @@ def _measure(name: str) -> str:
     return "; ".join(f"{row.name}: {row.ours:g} {row.unit}, ratio {row.ratio:g}" for row in rows.itertuples())
 
 
+def _no_tsnecuda() -> str | None:
+    from helpers.latent import available_backends
+
+    return available_backends()["tsnecuda"]
+
+
 GPU_STEPS = (
     Step("tests", "the tests that are skipped without a GPU", _test),
     Step("bench loop", "the loop against that of tutorials; seconds to 94 %, and per epoch", lambda: _measure("loop")),
-    Step("bench tsne", "t-SNE by each library", lambda: _measure("tsne"), lambda: available_backends()["tsnecuda"]),
+    Step("bench tsne", "t-SNE by each library", lambda: _measure("tsne"), _no_tsnecuda),
     Step("record", "the runs that notebooks declare and the record lacks; stopped, it goes on later", train_missing),
 )
 

@@ -19,7 +19,6 @@ from helpers.style import PNG_DPI, pdf, png, styled
 _NAME = re.compile(r"\d\d-[a-z0-9-]+")
 # Pixels per inch at which a notebook shows a figure; the file has more, for fine screens.
 SHOWN_PER_INCH = 110
-SHOWN_LETTERS = 92  # in a line of text
 # How a text's file says of each fact that it rests on whether the record bears it out.
 HOLDS, FAILS = "holds", "DOES NOT HOLD"
 
@@ -115,9 +114,9 @@ def sentence(name: str, text: object, comments: Sequence[str] = ()) -> None:
         lines = [r"\begin{itemize}", *(rf"  \item {line}" for line in lines), r"\end{itemize}"]
     head = "".join(f"% {line}\n" for line in (f"Written by notebook {name[:2]}; change it there.", *comments))
     write_if_changed(generated_folder() / "texts" / f"{name}.tex", head + "\n".join(lines) + "%\n")
-    # JupyterLab breaks a line that is too long anywhere, also within a word.
+    # JupyterLab breaks a line of many more letters than a line of code has anywhere, also within a word.
     whole = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "  " * (len(told) > 1)}
-    print(*(textwrap.fill(line, SHOWN_LETTERS, **whole) for line in told), sep="\n")
+    print(*(textwrap.fill(line, 92, **whole) for line in told), sep="\n")
 
 
 def takeaway(name: str, text: str, *, rests_on: Mapping[str, bool]) -> None:

@@ -14,7 +14,7 @@ from helpers.record import Run, load_snapshot, load_weights, read_run, record_pa
 from helpers.record import run as run_module
 from helpers.record.recorder import BINS, expected_calibration_error, reliability, thin
 from helpers.settings import DATA
-from helpers.training import Experiment, fingerprint, normalise, predict
+from helpers.training import Experiment, experiment, fingerprint, normalise, predict
 
 SMALL = Experiment(dataset="digits", model="r4", train_size=256, batch_size=64, epochs=2, flagship=True)
 
@@ -54,7 +54,7 @@ def test_a_run_survives_the_file_and_is_stale_once_its_model_changes(run, tmp_pa
     assert not run.is_stale() and run.diverged is None
     assert {"data_hashes", "versions", "commit", "date", "threads"} <= set(run.provenance)
     assert sorted(p.name for p in (tmp_path / "cpu").iterdir()) == [f"{SMALL.key}.json"]
-    monkeypatch.setattr(run_module, "build", lambda *a, **k: torch.nn.Linear(32, 10))
+    monkeypatch.setattr(experiment, "build", lambda *a, **k: torch.nn.Linear(32, 10))
     assert run.is_stale()
 
 
