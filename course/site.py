@@ -49,7 +49,7 @@ SETTINGS = {
 }
 # The button's name for those who hear it is the text that others see, keys included.
 NAMED = """addEventListener("DOMContentLoaded", () =>
-  document.querySelectorAll(".search-button-field").forEach((button) => (button.ariaLabel = button.innerText)))"""
+  document.querySelectorAll(".search-button-field").forEach((b) => (b.ariaLabel = b.innerText || b.ariaLabel)))"""
 # README on the site: its first paragraph, how to start, what was found (from the first picture on), all the rest.
 PARTS = re.compile(r"(.*?)(```sh\n.*?)(!\[.*?)(## All commands\n.*)", re.DOTALL)
 LOCAL = re.compile(r"\]\(([^)#:]+)\)")

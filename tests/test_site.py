@@ -158,6 +158,7 @@ def test_pages_ask_for_nothing_outside_complain_of_nothing_and_fit_a_narrow_scre
         assert [a for a in tab.requests() if not a.startswith((f"{built.as_uri()}/", "data:"))] == [], name
         assert tab.run("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
         assert tab.run("[...document.images].every((image) => image.complete && image.naturalWidth)"), name
+        assert tab.run("[...document.querySelectorAll('.search-button-field')].every((b) => b.ariaLabel)"), name
 
 
 @needs_browser
