@@ -24,6 +24,7 @@ from helpers.training.parts import OPTIMIZERS
         ({"lr": 0.0}, "lr=0.0: give a number of at least"),
         ({"epochs": 2.5}, "whole number of at least 1"),
         ({"batch_size": True}, "batch_size=True"),
+        ({"patience": -1}, "patience=-1"),
         ({"seed": -1}, "seed"),
         ({"averaging": 1.0}, r"averaging=1.0.*at least 0 and below 1"),
         ({"snapshots": "no"}, "snapshots='no'.*True or False"),

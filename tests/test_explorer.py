@@ -182,7 +182,7 @@ def opened(chromium, page):
 def hovered_as_the_nearest(browser, places, among, random):
     """Assert that the picture under the mouse is the one of ``among`` that a k-d tree finds within reach."""
     tree, size = cKDTree(places[among]), browser.run("[map.clientWidth, map.clientHeight]")
-    near = places[random.choice(among, 15)] + random.normal(0, 9, (15, 2))
+    near = places[random.choice(among, 25)] + random.normal(0, 9, (25, 2))
     hits = 0
     for x, y in near[((near > 1) & (near < np.array(size) - 1)).all(axis=1)].round():
         browser.mouse("mouseMoved", x, y)
@@ -197,11 +197,13 @@ def hovered_as_the_nearest(browser, places, among, random):
 def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
     random, every = np.random.default_rng(1), np.arange(600)
     places = opened.places()
-    assert hovered_as_the_nearest(opened, places, every, random) > 3
+    assert hovered_as_the_nearest(opened, places, every, random) > 5
     x, y = places[300].round()
     opened.mouse("mouseWheel", x, y, deltaX=0, deltaY=-600)
     zoomed = opened.places()
     assert np.ptp(zoomed[:, 0]) > 4 * np.ptp(places[:, 0]) and np.abs(zoomed[300] - places[300]).max() < 4
+    inside = np.flatnonzero((np.abs(zoomed - [x, y]) < 200).all(axis=1))
+    assert len(inside) and hovered_as_the_nearest(opened, zoomed, every, random) >= 0
     opened.mouse("mouseMoved", *zoomed[300].round())
     assert opened.told()[2] == f"picture {cKDTree(zoomed).query(zoomed[300].round())[1]}"
     opened.mouse("mousePressed", 400, 300, button="left", buttons=1, clickCount=1)
@@ -212,9 +214,9 @@ def test_the_nearest_picture_is_the_one_that_a_tree_finds(opened):
     assert np.allclose(opened.places(), places)
     opened.run("byId('legend').children[1].click()")
     rest = every[(every < 200) | (every >= 400)]
-    assert hovered_as_the_nearest(opened, places, rest, random) > 3
+    assert hovered_as_the_nearest(opened, places, rest, random) > 5
     opened.keys("ArrowDown")
-    assert hovered_as_the_nearest(opened, opened.places(), np.setdiff1d(PART, range(200, 400)), random) > 3
+    assert hovered_as_the_nearest(opened, opened.places(), np.setdiff1d(PART, range(200, 400)), random) > 5
 
 
 def test_a_point_tells_class_answer_number_and_picture_of_that_stage(opened, content):

@@ -219,11 +219,15 @@ def test_weights_are_drawn_in_order_by_torch_itself_and_none_on_the_meta_device(
         ("r2", {"batch_norm": "no"}, "of the kind of True"),
         ("improved", {"padding": 1}, "padding is 1.*of the kind of False"),
         ("r2", {"activation": "gelu"}, "relu, leaky_relu"),
+        ("r2", {"pool": ["avg"]}, "of the kind of 'avg'"),
         ("r2", {"blocks": "resnet"}, "'resnet'.*none, plain, residual"),
         ("r2", {"width": 0}, "width is 0"),
+        ("r2", {"width": True}, "width is True"),
         ("r0-final", {"blocks": "plain"}, "fc2=True"),
         ("r2", {"classes": 1}, "classes is 1.*at least 2"),
+        ("r2", {"classes": "10"}, "classes is '10'"),
         ("r0-final", {"kernels": (31, 3, 3)}, "nothing of a 32x32 image"),
+        ("r0-model2", {"kernels": (15, 15, 5)}, "nothing of a 32x32 image"),
     ],
 )
 def test_nonsense_is_refused_with_the_choices(name, chosen, complaint):

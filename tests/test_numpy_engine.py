@@ -65,3 +65,10 @@ def test_choices_become_parts():
 def test_what_the_numpy_network_cannot_do_is_refused_with_what_it_can(changes, message):
     with pytest.raises(ValueError, match=message):
         choose(**changes)
+
+
+def test_pictures_and_their_normalisation_are_those_of_the_course():
+    data = load("digits")
+    ours = cnn.normaliser(data.mean.numpy(), data.std.numpy())(pictures(data.validation).images)
+    theirs = normalise(data.validation.images, data.mean, data.std).permute(0, 2, 3, 1).numpy()
+    assert ours.dtype == np.float32 and np.allclose(ours, theirs, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Every layer and loss of the NumPy network, and of its lesson, against PyTorch in float64."""
+"""Every layer and loss of the NumPy network and its lesson against PyTorch and finite differences, in float64."""
 
 import numpy as np
 import pytest
@@ -71,6 +71,17 @@ def test_the_size_of_the_blocks_changes_no_number(monkeypatch, block_bytes):
         compare(layer, rng().standard_normal((20, *shape[1:])))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_convolution_of_random_shapes(seed):
+    draw = rng(seed)
+    kernel, stride = map(int, draw.integers(1, (8, 4)))
+    padding = int(draw.integers(0, kernel))
+    size = max(kernel - 2 * padding, 1) + draw.integers(0, 9, 2)
+    shape = (int(draw.integers(1, 12)), *map(int, size), int(draw.integers(1, 5)))
+    layer = cnn.Conv2d(shape[3], int(draw.integers(1, 6)), kernel, stride=stride, padding=padding)
+    compare(layer, draw.standard_normal(shape))
+
+
 OTHERS = [
     *(  # odd sizes leave a border
         (cnn.MaxPool2d(kernel), shape)
@@ -97,6 +108,27 @@ def test_batch_norm(shape, training):
     module = compare(layer, rng().standard_normal(shape) * 3 + 2)
     assert relative_error(layer.state["mean"], module.running_mean.numpy()) < EXACT
     assert relative_error(layer.state["variance"], module.running_var.numpy()) < EXACT
+
+
+LAYERS = [
+    (cnn.Conv2d(2, 3, 3, padding=1), (2, 5, 4, 2)),
+    (cnn.Conv2d(2, 3, 3, stride=2), (2, 6, 5, 2)),
+    (cnn.MaxPool2d(2), (2, 5, 4, 2)),
+    (cnn.Linear(4, 3), (5, 4)),
+    (cnn.ReLU(), (3, 4)),
+    (BatchNorm(3), (4, 2, 2, 3)),
+    (cnn.Flatten(), (2, 2, 3, 2)),
+]
+
+
+@pytest.mark.parametrize("layer, shape", LAYERS)
+def test_finite_differences_agree(layer, shape):
+    layer.initialise(rng(2), np.float64)
+    x = rng(5).standard_normal(shape)
+    dy = rng(6).standard_normal(layer.forward(x).shape)
+    dx = layer.backward(dy).copy()
+    for ours, array in [(dx, x), *((layer.gradients[name], array) for name, array in layer.parameters.items())]:
+        assert relative_error(ours, numeric_gradient(lambda: np.sum(layer.forward(x) * dy), array)) < 1e-7
 
 
 @pytest.mark.parametrize("batch", [1, 6])

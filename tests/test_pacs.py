@@ -143,10 +143,12 @@ def test_a_name_has_one_spelling(name, spelling):
         ("pacs:style?styles=photos,sketch", "'photos' is unknown; choose among: art_painting"),
         ("pacs:style?styles=photo", "nothing to tell apart"),
         ("pacs:style?held_out=photo", "dog, elephant"),
+        ("pacs:content?held_out=dog", "art_painting, cartoon"),
         ("pacs:style?contents=dog,horse&held_out=house", "among the 2 that can be: dog, horse"),
         ("pacs:style?contents=dog&held_out=dog", "nothing to train on"),
         ("pacs:style?held_out=dog&held_out=house", "one value"),
         ("pacs:style?balance=largest", "smallest"),
+        ("pacs:style?balance=smallest,smallest", "smallest"),
         ("folder:a?styles=photo", "balance, labels"),
     ],
 )
