@@ -15,17 +15,17 @@ of R2's net, beside the half second that the course asks for.
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.benchmark import Timer
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from course.bench import comparison, duration, training
 from helpers.data import Split, load
 from helpers.models import build
 from helpers.record import published
@@ -49,6 +49,25 @@ FAST = Experiment(
     epochs=14,
     precision="bf16",
 )
+
+
+def duration(step: Callable[[], object], seconds: float) -> float:
+    """Return the mean seconds that ``step`` takes, a GPU's work included, over at least so many ``seconds``."""
+    for _ in range(10):  # the first of them compile
+        step()
+    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds).mean
+
+
+def training(experiment: Experiment, device: torch.device, compiled: bool | None) -> Iterator[None]:
+    """Yield after each step of the course's loop on CIFAR-10, augmentation and shuffling included."""
+    trainer = Trainer(experiment, load("cifar10"), device, compiled)
+    draws = torch.Generator(device).manual_seed(0)
+    trainer.model.train()
+    while True:
+        for batch in torch.randperm(len(trainer.train), device=device).split(trainer.batch)[: trainer.steps]:
+            trainer._step(trainer.augment(trainer.train.images[batch], draws), trainer.train.labels[batch])
+            yield
 
 
 class Pictures(Dataset):
@@ -81,7 +100,7 @@ def tutorial(device: torch.device) -> Iterator[None]:
             yield
 
 
-def loops(device: torch.device) -> list[dict]:
+def loops(device: torch.device) -> list[tuple]:
     """Return images per second of ours and of the tutorials' loop, and their ratios."""
     sides = {
         "baseline": tutorial(device),
@@ -91,10 +110,10 @@ def loops(device: torch.device) -> list[dict]:
     turns = [{name: duration(partial(next, side), SECONDS) for name, side in sides.items()} for _ in range(TURNS)]
     rates = {name: R2.batch_size / statistics.median(turn[name] for turn in turns) for name in sides}
     theirs = rates.pop("baseline")
-    return [comparison(name, ours, theirs, "images/s", device.type) for name, ours in rates.items()]
+    return [(name, ours, theirs, "images/s", device.type) for name, ours in rates.items()]
 
 
-def augmenting(device: torch.device) -> list[dict]:
+def augmenting(device: torch.device) -> list[tuple]:
     """Return what augmentation costs by the batch and image by image, and its share of an epoch."""
     train, size = load("cifar10").train, R2.batch_size
     on_cpu, images = train.images[:size], train.images[:size].to(device)
@@ -104,8 +123,8 @@ def augmenting(device: torch.device) -> list[dict]:
     single = duration(lambda: torch.stack([one_by_one(image) for image in on_cpu]), SECONDS)
     whole, steps = duration(partial(next, training(R2, device, compiled=True)), SECONDS), len(train) // size
     return [
-        comparison("augment crop+flip", size / batched, size / single, "images/s", device.type),
-        comparison("augment share of an epoch", steps * batched, steps * whole, "s", device.type),
+        ("augment crop+flip", size / batched, size / single, "images/s", device.type),
+        ("augment share of an epoch", steps * batched, steps * whole, "s", device.type),
     ]
 
 
@@ -122,7 +141,7 @@ def train(trainer: Trainer, seed: int) -> float:
     return time.perf_counter() - began
 
 
-def fast94() -> list[dict]:
+def fast94() -> list[tuple]:
     """Return seconds to 94 % beside the published ones, and R2's seconds per epoch; nothing without a GPU."""
     if not torch.cuda.is_available():
         print("fast94 needs a GPU, and there is none here: it is not measured", file=sys.stderr)
@@ -139,14 +158,14 @@ def fast94() -> list[dict]:
     epoch = statistics.median(r2.fit.history["seconds"])
     what = "reached" if accuracy >= GOAL else "missed"
     name = f"fast94 {FAST.epochs} epochs, {GOAL:.0%} {what}: mean validation accuracy {accuracy:.2%} of {SEEDS} seeds"
-    theirs, speed = published("Jordan2024/94/seconds").value, {"device": "cuda", "less_is_better": True}
+    theirs, less_is_better = published("Jordan2024/94/seconds").value, True
     return [
-        comparison(name, mean, theirs, "seconds a training", **speed),
-        comparison("fast94 epoch of R2's net", epoch, HALF_A_SECOND, "seconds an epoch", **speed),
+        (name, mean, theirs, "seconds a training", "cuda", less_is_better),
+        ("fast94 epoch of R2's net", epoch, HALF_A_SECOND, "seconds an epoch", "cuda", less_is_better),
     ]
 
 
-def measure() -> list[dict]:
+def measure() -> list[tuple]:
     """Return the comparisons of loops and of augmentation, and on a GPU those of speed records."""
     device = pick_device()
     return loops(device) + augmenting(device) + fast94()

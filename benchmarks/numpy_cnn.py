@@ -8,14 +8,12 @@ alike, and the fastest step of each counts: it is the one that was disturbed lea
 import time
 import timeit
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from course.bench import comparison
 from helpers import numpy_cnn as cnn
 from helpers.models import build, layer_table
 
@@ -23,12 +21,6 @@ BATCH = 64
 SECONDS = 10  # for each number of threads, all sides together
 TURN = 3  # steps, the first of which brings a side's data back into the cache
 SIDE = 2048  # of square matrices
-
-
-def batch() -> tuple[np.ndarray, np.ndarray]:
-    """Return random images (N, 32, 32, 3) and labels (N,)."""
-    draw = np.random.default_rng(0)
-    return draw.standard_normal((BATCH, 32, 32, 3), np.float32), draw.integers(0, 10, BATCH)
 
 
 def numpy_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
@@ -67,22 +59,23 @@ def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
     return best
 
 
-def measure() -> list[dict[str, Any]]:
+def measure() -> list[tuple]:
     """Return the rows of this benchmark, on one thread and on all."""
     # Forward, weight gradient and input gradient cost the same; the first layer has no input gradient. Biases aside.
     costs = [row["multiply_adds"] for row in layer_table(build("r3"))]
     gigaflop = 2e-9 * BATCH * (3 * sum(costs) - costs[0])
     square, product = np.ones((SIDE, SIDE), np.float32), np.empty((SIDE, SIDE), np.float32)
-    rows = []
+    draw, rows = np.random.default_rng(0), []
+    batch = draw.standard_normal((BATCH, 32, 32, 3), np.float32), draw.integers(0, 10, BATCH)
     for count in sorted({1, cnn.threads()}):
         torch.set_num_threads(count)
         with cnn.use_threads(count), threadpool_limits(count, user_api="blas"):
-            steps = [numpy_step(*batch()), torch_step(*batch())]
+            steps = [numpy_step(*batch), torch_step(*batch)]
             ours, pytorch, matmul = fastest([*steps, lambda: np.matmul(square, square, out=product)], SECONDS)
-        here = {"device": "cpu", "threads": count}
+        here = ("cpu", False, count)
         rows += [
-            comparison("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", **here),
-            comparison("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", **here),
-            comparison("numpy / matrix product", gigaflop / ours, 2e-9 * SIDE**3 / matmul, "GFLOP/s", **here),
+            ("numpy step / torch step", 1e3 * ours, 1e3 * pytorch, "ms", *here),
+            ("numpy / torch", BATCH / ours, BATCH / pytorch, "images/s", *here),
+            ("numpy / matrix product", gigaflop / ours, 2e-9 * SIDE**3 / matmul, "GFLOP/s", *here),
         ]
     return rows

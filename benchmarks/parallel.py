@@ -11,8 +11,8 @@ from functools import partial
 
 import torch
 from joblib import cpu_count
+from loop import duration, training
 
-from course.bench import comparison, duration, training
 from helpers.record import default_jobs, device_kind
 from helpers.training import Experiment, loop, pick_device
 
@@ -45,7 +45,7 @@ def throughput(processes: int, threads: int, plain: bool = False) -> float:
     return together
 
 
-def measure() -> list[dict]:
+def measure() -> list[tuple]:
     """Return what runs side by side gain, and what is gained over PyTorch's own bfloat16."""
     device, cores = device_kind(), cpu_count()
     jobs = default_jobs(device)
@@ -54,4 +54,4 @@ def measure() -> list[dict]:
         f"parallel {jobs} runs side by side": throughput(1, cores),
         "parallel as recorded, against plain bfloat16": throughput(jobs, max(1, cores // jobs), plain=True),
     }
-    return [comparison(name, together, other, "images/s", device, threads=cores) for name, other in others.items()]
+    return [(name, together, other, "images/s", device, False, cores) for name, other in others.items()]

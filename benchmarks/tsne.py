@@ -8,13 +8,13 @@ peak above what was in use before, in MiB; on a GPU, that of the GPU), KL diverg
 
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from course.bench import alone, comparison
 from helpers import latent
 from helpers.data import load, subset
 from helpers.training import Experiment, fit
@@ -61,7 +61,7 @@ def one(backend: str, path: str) -> dict[str, float]:
     }
 
 
-def measure(n: int = POINTS) -> list[dict]:
+def measure(n: int = POINTS) -> list[tuple]:
     """Return the comparisons of all backends with the reference at ``n`` points; a ratio above 1 speaks for them."""
     found, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:
@@ -70,13 +70,14 @@ def measure(n: int = POINTS) -> list[dict]:
         for name, reason in latent.available_backends().items():
             print(f"  {name}: {reason or 'works here'}", flush=True)
             if reason is None:
-                found[name] = alone(one, name, path)
+                with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # another's memory would count
+                    found[name] = fresh.submit(one, name, path).result()
     theirs = found.pop(REFERENCE)
     for backend, ours in found.items():
         device = "cuda" if latent.BACKENDS[backend].gpu else "cpu"
         for figure, unit in UNITS.items():
             name, better = f"tsne {backend} {n} {figure}", figure in LESS_IS_BETTER
-            rows.append(comparison(name, ours[figure], theirs[figure], unit, device, less_is_better=better))
+            rows.append((name, ours[figure], theirs[figure], unit, device, better))
     return rows
 
 

@@ -2,60 +2,33 @@
 
 import importlib.util
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
-from torch.utils.benchmark import Timer
 
-from course.notebooks import train_missing
 from helpers.settings import DATA, ROOT, atomic_write
 
 FOLDER, RESULTS = ROOT / "benchmarks", DATA / "bench.json"
 
 
 def comparison(
-    name: str, ours: float, baseline: float, unit: str, device: str, *, less_is_better: bool = False, threads: int = 0
+    name: str, ours: float, baseline: float, unit: str, device: str, less_is_better: bool = False, threads: int = 0
 ) -> dict[str, Any]:
     """Return the row of one comparison; its ratio is ours / baseline, or baseline / ours where ``less_is_better``."""
+    if not threads:
+        from torch import get_num_threads  # where it is wanted: it takes seconds, and so does what else comes late
+
+        threads = get_num_threads()
     figures = {"ours": float(f"{ours:.5g}"), "baseline": float(f"{baseline:.5g}")}
     figures["ratio"] = round(baseline / ours if less_is_better else ours / baseline, 4)
-    return {"name": name, **figures, "unit": unit, "device": device, "threads": threads or torch.get_num_threads()}
-
-
-def training(experiment: Any, device: torch.device, compiled: bool | None) -> Iterator[None]:
-    """Yield after each step of the course's loop on CIFAR-10, augmentation and shuffling included."""
-    from helpers.data import load  # where it is wanted: each benchmark has a process of its own
-    from helpers.training import Trainer
-
-    trainer = Trainer(experiment, load("cifar10"), device, compiled)
-    draws = torch.Generator(device).manual_seed(0)
-    trainer.model.train()
-    while True:
-        for batch in torch.randperm(len(trainer.train), device=device).split(trainer.batch)[: trainer.steps]:
-            trainer._step(trainer.augment(trainer.train.images[batch], draws), trainer.train.labels[batch])
-            yield
-
-
-def duration(step: Callable[[], object], seconds: float) -> float:
-    """Return the mean seconds that ``step`` takes, a GPU's work included, over at least so many ``seconds``."""
-    for _ in range(10):  # the first of them compile
-        step()
-    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=seconds).mean
-
-
-def alone(function: Callable, *arguments: Any) -> Any:
-    """Return what ``function`` returns in a fresh process, whose threads, caches and memory nothing has touched."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
+    return {"name": name, **figures, "unit": unit, "device": device, "threads": threads}
 
 
 class BenchmarkFailed(RuntimeError):
@@ -63,11 +36,11 @@ class BenchmarkFailed(RuntimeError):
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
-    """Return what ``measure()`` of a benchmark script returns: a :func:`comparison` each."""
+    """Return the rows of a benchmark script, whose ``measure()`` returns the arguments of a :func:`comparison` each."""
     # Python knows a compiled script by time, in whole seconds, and size: one edited since may have both.
     Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
     sys.path.insert(0, str(path.parent))  # by name, so that the script can start processes of its own
-    return importlib.import_module(path.stem).measure()
+    return [comparison(*figures) for figures in importlib.import_module(path.stem).measure()]
 
 
 def run(name: str | None = None, folder: Path = FOLDER, results: Path = RESULTS) -> pd.DataFrame:
@@ -81,7 +54,8 @@ def run(name: str | None = None, folder: Path = FOLDER, results: Path = RESULTS)
     measured: list[dict[str, Any]] = []
     for path in scripts.values() if name is None else [scripts[name]]:
         print(f"{path.stem} ...", flush=True)
-        rows = alone(measure, path)
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # no other has touched its threads and memory
+            rows = fresh.submit(measure, path).result()
         measured += rows
         old = json.loads(results.read_text()) if results.is_file() else []
         kept = {(row["name"], row["device"], row["threads"]): row for row in (*old, *rows)}
@@ -108,6 +82,12 @@ def _test() -> str:
     return "passed"
 
 
+def _record() -> str:
+    from course.notebooks import train_missing
+
+    return train_missing()
+
+
 def _measure(name: str) -> str:
     rows = run(name)
     return "; ".join(f"{row.name}: {row.ours:g} {row.unit}, ratio {row.ratio:g}" for row in rows.itertuples())
@@ -123,7 +103,7 @@ GPU_STEPS = (
     Step("tests", "the tests that are skipped without a GPU", _test),
     Step("bench loop", "the loop against that of tutorials; seconds to 94 %, and per epoch", lambda: _measure("loop")),
     Step("bench tsne", "t-SNE by each library", lambda: _measure("tsne"), _no_tsnecuda),
-    Step("record", "the runs that notebooks declare and the record lacks; stopped, it goes on later", train_missing),
+    Step("record", "the runs that notebooks declare and the record lacks; stopped, it goes on later", _record),
 )
 
 
@@ -132,10 +112,12 @@ def run_steps(steps: tuple[Step, ...] = GPU_STEPS) -> pd.DataFrame:
 
     A step that fails does not keep the others from running. Without a GPU nothing runs.
     """
+    from torch.cuda import is_available
+
     rows = []
     for step in steps:
         began = time.perf_counter()
-        outcome, found = "skipped", step.obstacle() if torch.cuda.is_available() else "torch sees no CUDA GPU"
+        outcome, found = "skipped", step.obstacle() if is_available() else "torch sees no CUDA GPU"
         if found is None:
             print(f"{step.name} ...", flush=True)
             try:

@@ -12,7 +12,7 @@ never, broken = Mock(side_effect=AssertionError("ran without a GPU")), Mock(side
 
 def test_without_a_gpu_every_step_is_listed_with_the_reason_and_none_runs(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in ("_test", "_measure", "train_missing"):
+    for name in ("_test", "_measure", "_record"):
         monkeypatch.setattr(bench, name, never)
     assert command_line.main(["gpu"]) == 0
     told = capsys.readouterr().out.splitlines()
