@@ -40,7 +40,7 @@ if "google.colab" in sys.modules and "helpers" not in sys.modules:
     prepare()"""
 # An address of a repository on GitHub, as git has it: https, ssh or git@.
 GITHUB = re.compile(r"(?:^|//|@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?$")
-BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 QUESTION = re.compile(r"^#+ The question\s*\n+(.+?)(?:\n\n|\n#|\Z)", re.MULTILINE | re.DOTALL)
 
 

@@ -8,6 +8,8 @@ import io
 import re
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -18,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from sphinx.writers.html5 import HTML5Translator
 
-from course.notebooks import BADGE, all_notebooks, badge, read
+from course.notebooks import BADGE, all_notebooks, badge, declared_studies, read
 from helpers.settings import ROOT, pages_folder
 
 FOLDER = ROOT / "build" / "site"
@@ -70,14 +72,15 @@ def build(folder: Path = FOLDER) -> Path:
         source, pages = Path(temporary, "source"), Path(temporary, "pages")
         stage(source)
         warnings = io.StringIO()
-        with patch_docutils(), docutils_namespace():
+        with ProcessPoolExecutor(1, get_context("spawn")) as beside, patch_docutils(), docutils_namespace():
+            drawn = beside.submit(explorer)  # which takes about as long as all other pages
             folders = source, None, pages, Path(temporary, "doctrees")
             Sphinx(*folders, "html", SETTINGS, None, warnings, True, parallel=2).build()
         if warnings.getvalue():
             raise SiteFailed(warnings.getvalue().replace(f"{source}/", ""))
         shown = pages / "notebooks" / pages_folder().name / EXPLORER
         shown.parent.mkdir()
-        shown.write_text(explorer(), encoding="utf-8")
+        shown.write_text(drawn.result(), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         pages.rename(folder)
     return folder / "index.html"
@@ -85,8 +88,7 @@ def build(folder: Path = FOLDER) -> Path:
 
 def explorer() -> str:
     """Return the page that notebook 12 writes and shows, without pictures: those of a data set are not published."""
-    from course.notebooks import declared_studies  # this needs PyTorch, and building the rest does not
-    from helpers.latent import latent_page
+    from helpers.latent import latent_page  # this needs PyTorch, and building the rest does not
 
     (notebook,) = (path for path in all_notebooks() if path.stem == Path(EXPLORER).stem.replace("-", "_"))
     run = declared_studies(notebook)[0].runs().only("R2")[0]
@@ -112,7 +114,7 @@ def stage(source: Path) -> None:
         "contents.md": "# The notebooks\n\n" + contents(*(f"notebooks/{path.stem}" for path in all_notebooks())),
     }
     for name, text in pages.items():
-        (source / name).write_text(BADGE.sub(lambda badge: f"[Colab]({address(badge[0])})", text))
+        (source / name).write_text(BADGE.sub(r"[Colab](\1)", text))
     (source / "notebooks").mkdir()
     for path in all_notebooks():
         (source / "notebooks" / path.name).write_text(nbformat.writes(page(path, source)))
@@ -125,16 +127,11 @@ def contents(*names: str, hidden: bool = False) -> str:
     return "\n".join(["", "```{toctree}", ":maxdepth: 1", *([":hidden:"] * hidden), "", *names, "```", ""])
 
 
-def address(badge: str) -> str:
-    """Return where a badge in Markdown leads."""
-    return badge.rpartition("(")[2].rstrip(")")
-
-
 def page(path: Path, source: Path) -> NotebookNode:
     """Return the notebook as a page: buttons for its badge, others linked, its figures written to ``source``, too."""
     notebook = read(path)
     files = {other.stem[:2]: other.name for other in all_notebooks() if other != path}
-    colab, download = address(badge(path)), f"path:../downloads/{path.name}"
+    colab, download = BADGE.match(badge(path))[1], f"path:../downloads/{path.name}"
     buttons = f"[Open in Colab]({colab}){{.button}} [Download the notebook]({download}){{.button}}"
 
     def linked(mention: re.Match[str]) -> str:

@@ -15,7 +15,6 @@ from websocket import WebSocket, create_connection
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 COMMAND = f"{BROWSER} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage".split()
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt install chromium)")
 
 
 class Tab:
@@ -81,14 +80,18 @@ class Tab:
 @contextmanager
 def browser(profile: Path, kind: type[Tab] = Tab) -> Iterator[Tab]:
     """Start a browser with its profile in the folder ``profile``, and give its page, as a ``kind`` of tab."""
+    if BROWSER is None:
+        pytest.skip("needs Chromium (Debian: apt install chromium)")
     options = [f"--user-data-dir={profile}", "--remote-debugging-port=0", "--force-prefers-reduced-motion"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*COMMAND, *options, "about:blank"], **quiet) as process:
         try:
             port, pages = profile / "DevToolsActivePort", []
             for _ in range(1200):
-                with suppress(OSError, IndexError, ValueError):
-                    pages = listed(int(port.read_text().split()[0]))
+                with suppress(OSError, IndexError):
+                    listed = f"http://127.0.0.1:{port.read_text().split()[0]}/json/list"
+                    with urllib.request.urlopen(listed, timeout=60) as answer:
+                        pages = json.load(answer)
                     break
                 assert process.poll() is None, "Chromium ended by itself"
                 time.sleep(0.1)
@@ -98,9 +101,3 @@ def browser(profile: Path, kind: type[Tab] = Tab) -> Iterator[Tab]:
             connection.close()
         finally:
             process.terminate()
-
-
-def listed(port: int) -> list[dict[str, str]]:
-    """Return the pages of the browser that listens on ``port``."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
-        return json.load(answer)
