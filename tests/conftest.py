@@ -14,6 +14,7 @@ import pytest
 LOOPBACK = ("127.", "::1", "localhost")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Start with the notebooks and the files that take longest; keep a file's other tests together, with its fixtures.
 
