@@ -1,16 +1,14 @@
 """The notebooks run: strictly against what they hold, as rehearsals, in place; and their tools work."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from contracts import notebook_problems
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from warm import pytest_in_a_copy
 
 from course import notebooks
 from course.notebooks import SETUP_CELL, NotebookFailed, badge, read, write
@@ -19,33 +17,19 @@ from helpers.settings import GENERATED, ROOT
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in notebooks.all_notebooks()]
 
 
-def nbval(path: Path, option: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Return the finished pytest process that validated one notebook, without network."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+def nbval(path: Path, option: str, folder: Path, **environment: str) -> None:
+    """Validate a notebook without network; if it fails, the test does, with what nbval says."""
     # A proxy that nobody listens at: whatever would be downloaded fails at once.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython"), "MPLBACKEND": "Agg"}
-    # Building the grammar of addresses, which no notebook's format needs, would take 2 s at every start.
-    start = "import sys; sys.modules['rfc3987_syntax'] = None; import pytest; sys.exit(pytest.main())"
-    command = [sys.executable, "-c", start, option, "--nbval-current-env", "--color=no", "-q"]
-    return subprocess.run(
-        [*command, "-p", "no:cacheprovider", "-p", "no:xdist", str(path)],
-        cwd=ROOT,
-        env=inherited | nowhere | own | environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
-def must_pass(done: subprocess.CompletedProcess) -> None:
-    if done.returncode:
-        pytest.fail(f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}", pytrace=False)
+    own = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder), "TMPDIR": str(folder), "MPLBACKEND": "Agg"}
+    words = [option, "--nbval-current-env", "--color=no", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(path)]
+    if pytest_in_a_copy(words, nowhere | own | environment, folder / "told"):
+        pytest.fail((folder / "told").read_text()[-8000:], pytrace=False)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_every_notebook_rehearses(path, tmp_path):
-    must_pass(nbval(path, "--nbval-lax", tmp_path, COURSE_SMOKE="1"))
+    nbval(path, "--nbval-lax", tmp_path, COURSE_SMOKE="1")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
@@ -54,7 +38,7 @@ def test_every_notebook_shows_what_it_holds(path, tmp_path):
     made = tmp_path / "generated"
     figures = GENERATED / "figures"  # one that has not changed is not drawn for the page again
     shutil.copytree(figures, made / "figures", ignore=lambda _, names: {n for n in names if n.endswith(".tex")})
-    must_pass(nbval(path, "--nbval", tmp_path, CUDA_VISIBLE_DEVICES="", COURSE_GENERATED=str(made)))
+    nbval(path, "--nbval", tmp_path, CUDA_VISIBLE_DEVICES="", COURSE_GENERATED=str(made))
     for new in [*made.rglob("*.tex"), *made.rglob("*.md")]:
         kept = GENERATED / new.relative_to(made)
         assert new.read_text() == kept.read_text(), f"{kept} is not what the notebook writes: make report"
@@ -180,10 +164,10 @@ def test_strict_notices_another_output_and_no_other_stderr(tmp_path):
     path = tmp_path / "tiny.ipynb"
     source = "import sys\nprint(6, file=sys.stderr)\nprint(6)"
     write(path, new_notebook(cells=[new_code_cell(source, execution_count=1, outputs=said("6\n"))]))
-    must_pass(nbval(path, "--nbval", tmp_path))
+    nbval(path, "--nbval", tmp_path)
     change(path, 0, outputs=said("7\n"))
-    done = nbval(path, "--nbval", tmp_path)
-    assert done.returncode and "Cell outputs differ" in done.stdout
+    with pytest.raises(pytest.fail.Exception, match="Cell outputs differ"):
+        nbval(path, "--nbval", tmp_path)
 
 
 def test_declared_studies_executes_declarations_alone(tmp_path):

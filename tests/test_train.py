@@ -1,7 +1,6 @@
 """Training: the same numbers as a plain loop, at every schedule, across kills, and a clear end when it breaks."""
 
 import copy
-import multiprocessing
 import random
 import time
 from functools import partial
@@ -13,6 +12,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from taught import taught
 from torch import nn
+from warm import COPIES
 
 from helpers.data import Split, channel_statistics, load
 from helpers.models import build, structure_hash
@@ -149,15 +149,12 @@ KILLED = SMALL.but(model="r1", augmentation="crop:4", epochs=8, optimizer="Adam"
 
 
 def test_kills_at_random_moments_lose_nothing(tmp_path):
-    context, draw, path = multiprocessing.get_context("forkserver"), random.Random(0), tmp_path / "checkpoint.pt"
-    context.set_forkserver_preload(["helpers.training.loop", "torch._dynamo"])
-    digits = SimpleNamespace(
-        **{n: getattr(load("digits"), n) for n in ("train", "validation", "classes", "mean", "std")}
-    )
+    draw, path, names = random.Random(0), tmp_path / "checkpoint.pt", ("train", "validation", "classes", "mean", "std")
+    digits = SimpleNamespace(**{name: getattr(load("digits"), name) for name in names})
     training = partial(fit, KILLED, digits, device="cpu", progress=False)
     for _ in range(4):
         before = path.exists() and path.stat().st_mtime_ns
-        child = context.Process(target=training, kwargs={"checkpoint_path": path})
+        child = COPIES.Process(target=training, kwargs={"checkpoint_path": path})
         child.start()
         while child.is_alive() and (path.exists() and path.stat().st_mtime_ns) == before:
             time.sleep(0.01)
@@ -233,12 +230,9 @@ def test_averaging_leaves_training_as_it_is(monkeypatch):
     assert averaged.history["averaged_validation_loss"] != averaged.history["validation_loss"]
     data = load("digits")
     logits, labels = predict(averaged.model, data.validation, data.mean, data.std), data.validation.labels
-    figures = {
-        "loss": nn.functional.cross_entropy(logits, labels),
-        "accuracy": (logits.argmax(1) == labels).float().mean(),
-    }
-    for name, value in figures.items():
-        assert averaged.history[f"averaged_validation_{name}"][-1] == pytest.approx(value.item())
+    loss, right = nn.functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).float()
+    assert averaged.history["averaged_validation_loss"][-1] == pytest.approx(loss.item())
+    assert averaged.history["averaged_validation_accuracy"][-1] == pytest.approx(right.mean().item())
     assert len(averaged.history["averaged_validation_loss"]) == 2
 
 
@@ -312,11 +306,9 @@ def test_balanced_weights_are_sklearns_for_the_images_that_are_learned_from():
     assert not torch.isclose(plain, reference)
 
 
-@pytest.mark.parametrize(
-    ("model_options", "epochs", "pays"), [({}, 2, False), ({}, 10_000, True), ({"pool": "max"}, 10_000, False)]
-)
-def test_on_a_cpu_long_runs_are_compiled_unless_a_layer_is_slowed_by_it(model_options, epochs, pays):
-    experiment = SMALL.but(model="r2", model_options=model_options, epochs=epochs, train_size=128)
+@pytest.mark.parametrize(("options", "epochs", "pays"), [({}, 2, 0), ({}, 10_000, 1), ({"pool": "max"}, 10_000, 0)])
+def test_on_a_cpu_long_runs_are_compiled_unless_a_layer_is_slowed_by_it(options, epochs, pays):
+    experiment = SMALL.but(model="r2", model_options=options, epochs=epochs, train_size=128)
     trainer = Trainer(experiment, load("digits"), torch.device("cpu"), False)
     # 11.4 million multiply-adds an image, 128 images: 4e12 is reached within 2,800 epochs.
-    assert trainer._pays_to_compile() is pays
+    assert trainer._pays_to_compile() == pays

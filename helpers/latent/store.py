@@ -132,7 +132,7 @@ def make_picture(
     network = load_snapshot(run, epoch).to(pick_device())
     X = split_latents(network, split, data.mean, data.std, layer)[layer]
     if smoke():  # a rehearsal shows that it works, not what comes of it
-        parameters["iterations"] = min(parameters.get("iterations", 250), 250)
+        parameters["iterations"] = min(parameters.get("iterations", 60), 60)
         if "perplexity" in parameters:  # its few pictures bear no large one
             parameters["perplexity"] = min(parameters["perplexity"], (len(X) - 1) // 3)
     made = embed(X, **{"seed": run.seed, "initialization": after and after.coordinates, **parameters})
