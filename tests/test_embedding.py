@@ -81,11 +81,10 @@ def test_every_start_is_centred_small_and_carries_the_seed(digits):
     assert abs(np.corrcoef(tsne._start(X, None, 0)[:, 1], components[:, 1])[0, 1]) > 0.999
 
 
-TSNECUDA = (
-    "perplexity early_exaggeration learning_rate num_neighbors force_magnify_iters pre_momentum "
-    "post_momentum theta epssq n_iter n_iter_without_progress min_grad_norm perplexity_epsilon metric init "
-    "return_style num_snapshots verbose random_seed device magnitude_factor"
-)  # 3.0.1 has these, and more for a viewer of its own
+# 3.0.1 has these, and more for a viewer of its own.
+TSNECUDA = """perplexity early_exaggeration learning_rate num_neighbors force_magnify_iters pre_momentum post_momentum
+    theta epssq n_iter n_iter_without_progress min_grad_norm perplexity_epsilon metric init return_style num_snapshots
+    verbose random_seed device magnitude_factor"""
 
 
 def stand_in(monkeypatch, name: str, **behaviour) -> Mock:

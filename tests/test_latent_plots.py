@@ -43,7 +43,5 @@ def test_a_thumbnail_stands_where_its_point_is():
     images[0, 0], images[1, 1], images[2, 2] = 200, 200, 200  # red, green, blue
     sheet = taught("12", "draw_thumbnails").draw_thumbnails(Y, images, across=4).axes[0].images[0].get_array()
     assert sheet.shape == (8, 8, 3)
-    assert (sheet[-1, 0] == (200, 0, 0)).all()  # lower left
-    assert (sheet[0, -1] == (0, 200, 0)).all()  # upper right
-    assert (sheet[0, 0] == (0, 0, 200)).all()  # upper left
-    assert (sheet[4, 4] == 255).all()
+    corners = {(-1, 0): (200, 0, 0), (0, -1): (0, 200, 0), (0, 0): (0, 0, 200)}  # lower left, upper right, upper left
+    assert all((sheet[place] == colour).all() for place, colour in {**corners, (4, 4): 255}.items())

@@ -147,9 +147,8 @@ def test_the_worst_mistakes_come_first_with_their_files(made, answers, mine):
         assert int(count) == wrong[:, i].sum() and abs(int(confidence) - 100 * sure[i]) < 1.5
         shown = Image.open(mine / name).resize((32, 32), Image.Resampling.BICUBIC, box=(5, 0, 45, 40))
         assert np.abs(np.asarray(shown).astype(int) - data.test.images[i].permute(1, 2, 0).numpy()).max() <= 2
-    first = [-wrong[:, i].sum() for i in order]
-    told = [-int(re.search(r"by (\d) of", caption)[1]) for caption in captions]
-    assert told == first[: len(told)]
+    told = [int(re.search(r"by (\d) of", caption)[1]) for caption in captions]
+    assert told == [wrong[:, i].sum() for i in order][: len(told)]
 
 
 def test_the_page_names_copies_and_broken_files_and_asks_for_nothing(made):
