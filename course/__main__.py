@@ -37,8 +37,7 @@ def report(args: argparse.Namespace) -> None:
 
 def test(args: argparse.Namespace) -> int:
     """Run unit tests, strict and smoke runs of every notebook, and the report's tests."""
-    # A notebook is a test of its own and a file of tests stays together: its fixtures are made once.
-    return _pytest("-n", str(args.jobs), "--dist", "loadgroup", "--no-loadscope-reorder", "--durations=10")
+    return _pytest("-n", str(args.jobs), "--no-loadscope-reorder", "--durations=10")
 
 
 def smoke(args: argparse.Namespace) -> int:

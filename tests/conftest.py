@@ -11,24 +11,28 @@ os.environ.pop("COURSE_GENERATED", None)
 
 import pytest
 
-LOOPBACK = ("127.", "::1", "localhost")
+LOOPBACK, ALONE = ("127.", "::1", "localhost"), "test_every_notebook"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out what is done with each notebook alone, and a file's other tests together, with its fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda name: name if ALONE in name else name.partition("::")[0]
+    return scheduler
+
+
 def pytest_collection_modifyitems(config, items):
-    """Start with the notebooks and the files that take longest; keep a file's other tests together, with its fixtures.
-
-    Takes effect with xdist's ``--dist loadgroup``, where a test without a group is handed out alone.
-    """
-    alone, long = "test_every_notebook", ("test_parallel", "test_train", "test_report", "test_project")
-    items.sort(key=lambda item: (alone not in item.name, item.path.stem not in long))
+    """Start with the notebooks and the files that take longest."""
+    long = ("test_parallel", "test_train", "test_report", "test_project")
+    items.sort(key=lambda item: (ALONE not in item.name, item.path.stem not in long))
     for item in items:
         if item.get_closest_marker("gpu"):
             import torch  # not before it is wanted: it takes seconds
 
             item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))
-        if alone not in item.name:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)

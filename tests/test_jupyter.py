@@ -13,9 +13,10 @@ from helpers.settings import NOTEBOOKS
 
 def test_lab_shows_every_notebook(tmp_path):
     folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token="]
-    command = [sys.executable, "-m", "jupyter", "lab", *options]
-    server = subprocess.Popen(command, cwd=NOTEBOOKS, env=os.environ | folders, stderr=subprocess.DEVNULL)
+    options = "-m jupyter lab --no-browser --allow-root --ip=127.0.0.1 --port=0 --IdentityProvider.token=".split()
+    server = subprocess.Popen(
+        [sys.executable, *options], cwd=NOTEBOOKS, env=os.environ | folders, stderr=subprocess.DEVNULL
+    )
     try:
         while not (told := list(tmp_path.glob("jpserver-*.json"))):
             assert server.poll() is None, "jupyter lab ended by itself"

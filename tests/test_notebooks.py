@@ -195,8 +195,7 @@ def test_execute_is_byte_stable_and_strips_what_varies(tmp_path, capsys):
     assert notebooks.execute([path]) == [path]
     first = path.read_bytes()
     assert "05_sample: note" in capsys.readouterr().err
-    assert notebooks.execute([path]) == []
-    assert path.read_bytes() == first
+    assert notebooks.execute([path]) == [] and path.read_bytes() == first
     assert read(path).cells[7].outputs == said("1\n2\n")
     content = json.loads(first)
     assert content["metadata"]["language_info"] == {"name": "python"}
@@ -210,8 +209,7 @@ def test_a_failing_notebook_is_named_and_untouched_and_the_others_are_written(tm
     before = bad.read_bytes()
     with pytest.raises(NotebookFailed, match=r"06_bad.ipynb, cell 5 failed: ValueError: lr=-1"):
         notebooks.execute([bad, good])
-    assert bad.read_bytes() == before
-    assert read(good).cells[7].outputs == said("6\n")
+    assert bad.read_bytes() == before and read(good).cells[7].outputs == said("6\n")
     monkeypatch.setenv("COURSE_SMOKE", "1")
     with pytest.raises(NotebookFailed, match="rehearsal"):
         notebooks.execute([good])
