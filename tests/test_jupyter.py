@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
+from subprocess import DEVNULL, Popen
 from urllib.request import urlopen
 
 from course.notebooks import all_notebooks
@@ -13,10 +13,16 @@ from helpers.settings import NOTEBOOKS
 
 def test_lab_shows_every_notebook(tmp_path):
     folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    options = "-m jupyter lab --no-browser --allow-root --ip=127.0.0.1 --port=0 --IdentityProvider.token=".split()
-    server = subprocess.Popen(
-        [sys.executable, *options], cwd=NOTEBOOKS, env=os.environ | folders, stderr=subprocess.DEVNULL
-    )
+    lab = [
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--port=0",
+        "--IdentityProvider.token=",
+    ]
+    server = Popen([sys.executable, *lab], cwd=NOTEBOOKS, env=os.environ | folders, stderr=DEVNULL)
     try:
         while not (told := list(tmp_path.glob("jpserver-*.json"))):
             assert server.poll() is None, "jupyter lab ended by itself"
