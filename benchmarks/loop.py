@@ -89,8 +89,7 @@ def tutorial(device: torch.device) -> Iterator[None]:
     """Yield after each step of the tutorials' loop."""
     model = build("r2").to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    pictures = Pictures(load("cifar10").train)
-    loader = DataLoader(pictures, R2.batch_size, shuffle=True, num_workers=2, drop_last=True)
+    loader = DataLoader(Pictures(load("cifar10").train), R2.batch_size, shuffle=True, num_workers=2, drop_last=True)
     while True:
         for images, labels in loader:
             loss = nn.functional.cross_entropy(model(images.to(device)), labels.to(device))

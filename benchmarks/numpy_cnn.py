@@ -51,8 +51,7 @@ def torch_step(images: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
 
 def fastest(sides: list[Callable[[], None]], seconds: float) -> list[float]:
     """Return the time of each side's fastest run, in seconds; they take turns of ``TURN`` until the time is up."""
-    best = [float("inf")] * len(sides)
-    end = time.perf_counter() + seconds
+    best, end = [float("inf")] * len(sides), time.perf_counter() + seconds
     while time.perf_counter() < end:
         for number, side in enumerate(sides):
             best[number] = min(best[number], *timeit.repeat(side, number=1, repeat=TURN))

@@ -139,8 +139,7 @@ def train_missing(study: str | None = None, seeds: int | None = None, **how: Any
         raise NotebookFailed(f"no study {study!r}; the notebooks declare: {', '.join(names) or 'none'}")
     declared = [e for s in studies if study in (None, s.name) for _, e in s.experiments()]
     experiments = most_telling_first(e for e in declared if seeds is None or e.seed < seeds)
-    device = recorder.record(experiments, **how)
-    return f"all {len(experiments)} runs are recorded ({device})"
+    return f"all {len(experiments)} runs are recorded ({recorder.record(experiments, **how)})"
 
 
 def most_telling_first(experiments: Iterable[Experiment]) -> list[Experiment]:

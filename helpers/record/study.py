@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from helpers.record.recorder import record
 from helpers.record.run import DEVICES, Runs, read_run, record_path
@@ -35,15 +36,19 @@ class Study:
             epochs = 2 if len(self.arms) <= 2 else 1
             self.arms = {label: rehearsal(experiment, epochs) for label, experiment in self.arms.items()}
 
+    @cached_property
+    def _declared(self) -> dict[int, dict[str, Experiment]]:
+        return {seed: {arm: e.but(seed=seed) for arm, e in self.arms.items()} for seed in self.seeds}
+
     def experiments(self) -> Iterator[tuple[str, Experiment]]:
         """Yield (arm, experiment) for all declared runs, one seed of every arm before the next seed of any."""
-        for seed in self.seeds:
-            for arm, experiment in self.arms.items():
-                yield arm, experiment.but(seed=seed)
+        for arms in self._declared.values():
+            yield from arms.items()
 
     def recorded_seeds(self, device: str) -> list[int]:
         """Return the seeds for which every arm has its run on that kind of device ("cpu", "cuda")."""
-        return [s for s in self.seeds if all(record_path(e.but(seed=s), device).is_file() for e in self.arms.values())]
+        declared = self._declared.items()
+        return [seed for seed, arms in declared if all(record_path(e, device).is_file() for e in arms.values())]
 
     def best_device(self) -> str:
         """Return the kind of device with the most recorded seeds, a GPU among equals."""
@@ -63,8 +68,8 @@ class Study:
         seeds = self.recorded_seeds(device)
         if not self.is_recorded():
             seeds = self.seeds[:LEAST_SEEDS]
-            device = record([e.but(seed=s) for s in seeds for e in self.arms.values()], jobs=1, title=self.name)
-        runs = [read_run(e.but(seed=s), device, arm) for arm, e in self.arms.items() for s in seeds]
+            device = record([e for s in seeds for e in self._declared[s].values()], jobs=1, title=self.name)
+        runs = [read_run(self._declared[s][arm], device, arm) for arm in self.arms for s in seeds]
         for run in (run for run in runs if run.diverged):
             print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
         return Runs(self.name, runs, len(self.seeds))

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ CHOICES = {"precision": ("fp32", "bf16"), "engine": ("torch", "numpy"), "class_w
 CHOICES |= {"flagship": (True, False), "snapshots": (True, False)}
 # Networks that are known to build: the runs of an arm, and its record, ask again for the same one.
 _BUILT: set[tuple[str, str]] = set()
+_signature = cache(inspect.signature)
 
 
 def _number(what: str, value: Any, kind: type, low: float, high: float = math.inf) -> None:
@@ -115,7 +117,7 @@ class Experiment:
         if name is None:
             raise ValueError(f"{what}={getattr(self, what)!r} is unknown; choose one of: {', '.join(choices)}")
         object.__setattr__(self, what, name)
-        known = [p for p in inspect.signature(choices[name]).parameters if p not in reserved]
+        known = [p for p in _signature(choices[name]).parameters if p not in reserved]
         if unknown := [option for option in getattr(self, f"{what}_options") if option not in known]:
             raise ValueError(f"{what} {name} takes no option {unknown[0]!r}; it takes: {', '.join(known)}")
 
@@ -126,7 +128,7 @@ class Experiment:
         """Return every choice as plain JSON values, options in alphabetical order."""
         return {f.name: json.loads(json.dumps(getattr(self, f.name), sort_keys=True)) for f in fields(self)}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Return the 16 hexadecimal digits that name this experiment's record.
 
