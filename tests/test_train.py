@@ -15,7 +15,7 @@ from torch import nn
 from warm import COPIES
 
 from helpers.data import Split, channel_statistics, load
-from helpers.models import build, structure_hash
+from helpers.models import MODELS, build, structure_hash
 from helpers.training import Experiment, Trainer, criterion, predict, training_split
 from helpers.training.loop import fit
 
@@ -74,7 +74,6 @@ def test_the_losses_are_those_of_a_plain_loop(name, lr, mixup, data):
     fitted = fit(experiment, data, device="cpu", progress=False)
     # Rounding of 1e-16, times the roots of the numbers in a sum and of the steps, with room for Adam's division.
     assert fitted.losses == pytest.approx(plain_loop(experiment, data, 2), rel=1e-10)
-    assert len(fitted.losses) == 2 * 4
 
 
 def test_notebook_03_writes_network_and_training_out(data):
@@ -140,8 +139,11 @@ def test_divergence_ends_the_run_and_says_where(averaging):
     assert "epoch 1" in fitted.diverged and "step" in fitted.diverged
 
 
-def test_compiled_training_gives_the_same_losses():
-    eager, compiled = (train(SMALL.but(epochs=1), compiled=compiled) for compiled in (False, True))
+def test_compiled_training_gives_the_same_losses(tmp_path, monkeypatch):
+    layers = (nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
+    monkeypatch.setitem(MODELS, "tiny", lambda classes: nn.Sequential(*copy.deepcopy(layers)))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # the usual one may hold code for other instructions
+    eager, compiled = (train(SMALL.but(model="tiny", epochs=1), compiled=compiled) for compiled in (False, True))
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-3)
 
 
@@ -167,8 +169,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path):
 
 def same_run(one, other):
     assert one.losses == other.losses and one.best_epoch == other.best_epoch
-    assert one.history.keys() == other.history.keys()
-    assert all(one.history[name] == other.history[name] for name in one.history if name != "seconds")
+    assert {**one.history, "seconds": None} == {**other.history, "seconds": None}
     assert same_weights(one.model.state_dict(), other.model.state_dict())
 
 
@@ -289,8 +290,7 @@ def test_an_alternating_flip_shows_each_picture_from_both_sides_in_turn(monkeypa
         assert (plain | flipped).all()
         mirrored.append(flipped & ~plain)
     symmetric = (pictures == pictures.flip(3)).flatten(1).all(1)
-    assert torch.equal(mirrored[0], mirrored[2])
-    assert torch.equal(mirrored[0][~symmetric], ~mirrored[1][~symmetric])
+    assert torch.equal(mirrored[0], mirrored[2]) and torch.equal(mirrored[0][~symmetric], ~mirrored[1][~symmetric])
     assert 0.35 < mirrored[0].float().mean() < 0.65
 
 
