@@ -70,10 +70,10 @@ def build(folder: Path = FOLDER) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".site-") as temporary:
         source, pages = Path(temporary, "source"), Path(temporary, "pages")
-        stage(source)
         warnings = io.StringIO()
         with ProcessPoolExecutor(1, get_context("spawn")) as beside, patch_docutils(), docutils_namespace():
             drawn = beside.submit(explorer)  # which takes about as long as all other pages
+            stage(source)
             folders = source, None, pages, Path(temporary, "doctrees")
             Sphinx(*folders, "html", SETTINGS, None, warnings, True, parallel=2).build()
         if warnings.getvalue():
