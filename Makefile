@@ -79,6 +79,8 @@ venv:
 	fi; \
 	echo "Making .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv
 
+# What takes long to import is compiled here, once, and not by all that start at the same time.
+LONG := torch._dynamo,torchvision course.site,myst_nb,pydata_sphinx_theme,ipykernel.kernelapp,openTSNE,seaborn
 # uv installs the same wheels in a third of the time; where it cannot (it does not read pip's own settings), pip does.
 .venv/.ready: pyproject.toml constraints.txt | venv
 	@echo "Installing the Python packages (about 5 GB, most of it PyTorch) into .venv"
@@ -86,6 +88,7 @@ venv:
 	  && $(PY) -m uv pip install -q --python $(PY) -c constraints.txt -e ".[dev,cluster,site]" \
 	  || { echo "uv could not; trying pip"; false; } \
 	  || $(PY) -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,cluster,site]"
+	@printf '%s\n' $(LONG) | xargs -P 2 -I {} $(PY) -c "import {}"
 	@touch $@
 
 # One file of each package in apt.txt stands for it. The order after venv keeps two apt-get apart.

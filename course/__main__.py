@@ -20,9 +20,8 @@ def _positive(text: str) -> int:
 
 def _pytest(*words: str, **environment: str) -> int:
     """Return pytest's exit status; each of its processes has one thread, so that none waits for another."""
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    return subprocess.call(command, cwd=ROOT, env=os.environ | threads | settings.KEEP_MEMORY | environment)
+    return subprocess.call(command, cwd=ROOT, env=os.environ | settings.ONE_THREAD | settings.KEEP_MEMORY | environment)
 
 
 def report(args: argparse.Namespace) -> None:

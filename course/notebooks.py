@@ -20,7 +20,18 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, STAND_INS, smoke, write_if_changed
+from helpers.settings import (
+    BRANCH,
+    KEEP_MEMORY,
+    NOTEBOOKS,
+    ONE_THREAD,
+    OWNER,
+    REPO,
+    ROOT,
+    STAND_INS,
+    smoke,
+    write_if_changed,
+)
 
 # What needs PyTorch is imported where it is used: some seconds, of which reading a notebook needs none.
 if TYPE_CHECKING:
@@ -194,7 +205,7 @@ def _execute(path: Path) -> bool:
     client = NotebookClient(notebook, **options, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
-        client.execute(env=os.environ | {"PYTHONPATH": search})
+        client.execute(env=os.environ | KEEP_MEMORY | {"PYTHONPATH": search, **ONE_THREAD})
     except (CellExecutionError, DeadKernelError) as error:
         last = max((i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs), default=0)
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
