@@ -2,5 +2,4 @@
 
 import sys
 
-# jsonschema would build a grammar of addresses at every start, for seconds; a notebook's format needs none.
-sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema builds at every start, and never needs

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from helpers import settings
 from helpers.settings import ROOT
@@ -20,8 +21,9 @@ def _positive(text: str) -> int:
 
 def _pytest(*words: str, **environment: str) -> int:
     """Return pytest's exit status; each of its processes has one thread, so that none waits for another."""
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    return subprocess.call(command, cwd=ROOT, env=os.environ | settings.ONE_THREAD | settings.KEEP_MEMORY | environment)
+    return subprocess.call(command, cwd=ROOT, env=os.environ | threads | settings.KEEP_MEMORY | environment)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -30,8 +32,10 @@ def report(args: argparse.Namespace) -> None:
     from course.report import build
 
     execute(all_notebooks(), jobs=args.jobs)
-    _refresh_readme()
-    print(build())
+    with ThreadPoolExecutor(1) as beside:  # for most of this time LaTeX is at work
+        refreshed = beside.submit(_refresh_readme)
+        print(build())
+    refreshed.result()
 
 
 def test(args: argparse.Namespace) -> int:

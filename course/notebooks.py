@@ -20,18 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from helpers.settings import (
-    BRANCH,
-    KEEP_MEMORY,
-    NOTEBOOKS,
-    ONE_THREAD,
-    OWNER,
-    REPO,
-    ROOT,
-    STAND_INS,
-    smoke,
-    write_if_changed,
-)
+from helpers.settings import BRANCH, NOTEBOOKS, OWNER, REPO, ROOT, STAND_INS, smoke, write_if_changed
 
 # What needs PyTorch is imported where it is used: some seconds, of which reading a notebook needs none.
 if TYPE_CHECKING:
@@ -190,8 +179,7 @@ def execute(paths: Sequence[Path], jobs: int = 2) -> list[Path]:
         raise NotebookFailed("COURSE_SMOKE=1 is set, and no notebook may keep what a rehearsal shows; unset it")
     with ThreadPoolExecutor(jobs) as threads:
         outcomes = [threads.submit(_execute, path) for path in paths]
-    errors = [outcome.exception() for outcome in outcomes]
-    if failures := [str(error) for error in errors if isinstance(error, NotebookFailed)]:
+    if failures := [str(e) for outcome in outcomes if isinstance(e := outcome.exception(), NotebookFailed)]:
         raise NotebookFailed("\n\n".join(failures))
     return [path for path, outcome in zip(paths, outcomes, strict=True) if outcome.result()]
 
@@ -205,7 +193,8 @@ def _execute(path: Path) -> bool:
     client = NotebookClient(notebook, **options, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
-        client.execute(env=os.environ | KEEP_MEMORY | {"PYTHONPATH": search, **ONE_THREAD})
+        # Several run side by side: with more than one thread each they would wait for one another.
+        client.execute(env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"})
     except (CellExecutionError, DeadKernelError) as error:
         last = max((i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs), default=0)
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)

@@ -24,8 +24,6 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**26),
 }
-# Processes that run side by side have one each: more would wait for one another.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 # The badges and the set-up cell of every notebook point here. `make badges` writes what git's remote `origin` is on
 # GitHub in place of the stand-ins, or of another fork's.
