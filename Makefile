@@ -51,8 +51,11 @@ badges: .venv/.ready ## point badges, set-up cells and README at git's origin on
 lint: .venv/.ready ## ruff over everything
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
+# What takes long to import is compiled here, so that the first command to come does not wait for it.
+LONG := torch._dynamo,torchvision course.site,myst_nb,pydata_sphinx_theme,ipykernel.kernelapp,openTSNE,seaborn
 setup: ## only make .venv and install LaTeX
 	@$(MAKE) --no-print-directory -j2 .venv/.ready latex
+	@printf '%s\n' $(LONG) | xargs -P 2 -I {} $(PY) -c "import {}"
 
 # What follows makes .venv and LaTeX. $(call apt,PACKAGES) installs with apt as root or with a sudo that asks nothing;
 # it fails where it can do neither, and shows what apt said if that failed.
@@ -79,8 +82,6 @@ venv:
 	fi; \
 	echo "Making .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv
 
-# What takes long to import is compiled here, once, and not by all that start at the same time.
-LONG := torch._dynamo,torchvision course.site,myst_nb,pydata_sphinx_theme,ipykernel.kernelapp,openTSNE,seaborn
 # uv installs the same wheels in a third of the time; where it cannot (it does not read pip's own settings), pip does.
 .venv/.ready: pyproject.toml constraints.txt | venv
 	@echo "Installing the Python packages (about 5 GB, most of it PyTorch) into .venv"
@@ -88,7 +89,6 @@ LONG := torch._dynamo,torchvision course.site,myst_nb,pydata_sphinx_theme,ipyker
 	  && $(PY) -m uv pip install -q --python $(PY) -c constraints.txt -e ".[dev,cluster,site]" \
 	  || { echo "uv could not; trying pip"; false; } \
 	  || $(PY) -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,cluster,site]"
-	@printf '%s\n' $(LONG) | xargs -P 2 -I {} $(PY) -c "import {}"
 	@touch $@
 
 # One file of each package in apt.txt stands for it. The order after venv keeps two apt-get apart.
