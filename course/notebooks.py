@@ -193,7 +193,7 @@ def _execute(path: Path) -> bool:
     client = NotebookClient(notebook, **options, coalesce_streams=True)
     search = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
     try:
-        client.execute(env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"})  # they run side by side
+        client.execute(env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": search})  # they run side by side
     except (CellExecutionError, DeadKernelError) as error:
         last = max((i for i, cell in code_cells(notebook) if cell.execution_count or cell.outputs), default=0)
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)

@@ -13,16 +13,17 @@ from helpers.settings import NOTEBOOKS
 
 def test_lab_shows_every_notebook(tmp_path):
     folders = {name: str(tmp_path) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    lab = ["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--IdentityProvider.token="]
-    server = Popen([sys.executable, *lab], cwd=NOTEBOOKS, env=os.environ | folders, stderr=DEVNULL)
+    words = ["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--IdentityProvider.token="]
+    server = Popen([sys.executable, *words], cwd=NOTEBOOKS, env=os.environ | folders, stderr=DEVNULL)
+    end = time.monotonic() + 120
     try:
-        while not (told := list(tmp_path.glob("jpserver-*.json"))):
-            assert server.poll() is None, "jupyter lab ended by itself"
+        while not (told := "".join(path.read_text() for path in tmp_path.glob("jpserver-*.json"))):
+            assert server.poll() is None and time.monotonic() < end, "jupyter lab ended by itself, or never began"
             time.sleep(0.25)
-        url = json.loads(told[0].read_text())["url"]
-        with urlopen(f"{url}api/contents") as listed, urlopen(f"{url}lab/tree/01_data.ipynb") as page:
-            assert {path.name for path in all_notebooks()} <= {e["name"] for e in json.load(listed)["content"]}
-            assert "jupyterlab" in page.read().decode().lower()
+        url = json.loads(told)["url"]
+        with urlopen(f"{url}api/contents", None, 60) as found, urlopen(f"{url}lab/tree/01_data.ipynb", None, 60) as lab:
+            assert {path.name for path in all_notebooks()} <= {e["name"] for e in json.load(found)["content"]}
+            assert "jupyterlab" in lab.read().decode().lower()
     finally:
         server.terminate()
         server.wait(30)

@@ -17,14 +17,12 @@ COPIES.set_forkserver_preload([*LONG, "torch._dynamo", "torchvision"])
 
 
 def pytest_in_a_copy(words: Sequence[str], settings: dict[str, str], told: Path) -> int:
-    """Return the exit status of pytest with these words, on one notebook whose kernel has ``settings`` as environment.
-
-    The file ``told`` has what it prints.
-    """
+    """Return pytest's exit status on one notebook, whose kernel has ``settings``; the file ``told`` has its output."""
     copy = COPIES.Process(target=_validate, args=(words, settings, told))
     copy.start()
     copy.join(900)
-    copy.kill()
+    copy.kill()  # one that hangs has failed
+    copy.join()
     return copy.exitcode
 
 
