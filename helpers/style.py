@@ -98,7 +98,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     with matplotlib.rc_context(RC):
         if figure.get_layout_engine() is not None:
             # Each drawing would shift the axes by a hair, and PNG and PDF would differ: lay out once, then keep.
-            figure.draw_without_rendering()
+            figure.get_layout_engine().execute(figure)
             figure.set_layout_engine("none")
         figure.savefig(buffer, **options)
     return buffer.getvalue()

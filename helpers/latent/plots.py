@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.signal import convolve2d
@@ -51,7 +52,7 @@ def scatter(
     ax: Axes, Y: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, names: bool = True, size: float = 0.5
 ) -> None:
     """Draw points ``Y`` (N, 2) in the colours of their classes into ``ax``, with the names of the classes in place."""
-    colours = np.array(list(class_colours(classes).values()))
+    colours = to_rgba_array(list(class_colours(classes).values()))
     order = np.random.default_rng(0).permutation(len(Y))  # no class lies on top of the others
     ax.scatter(*Y[order].T, s=size, c=colours[labels[order]], alpha=0.6, lw=0, rasterized=True)
     if names:
@@ -60,8 +61,7 @@ def scatter(
         for place, name, colour in zip(name_places(Y, labels, len(classes)), classes, colours, strict=True):
             if np.isfinite(place).all():
                 ax.annotate(name, place, color=colour, **style)
-    low, high = Y.min(0), Y.max(0)
-    half, middle = 0.52 * (high - low).max(), (low + high) / 2
+    half, middle = 0.52 * np.ptp(Y, axis=0).max(), (Y.min(0) + Y.max(0)) / 2
     ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
     ax.set(xticks=[], yticks=[], aspect="equal")
     ax.grid(False)
