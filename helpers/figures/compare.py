@@ -177,13 +177,12 @@ def plot_reliability(runs: Runs, split: str = "validation") -> Figure:
         text = f"calibration error\n{plus_minus(errors[arm], 2)} points"
         ax.annotate(text, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=7)
         ax.set_title(arm, color=colour)
-        ax.set_box_aspect(1)
+        ax.set(box_aspect=1, ylabel="Right (%)" if ax.get_subplotspec().is_first_col() else "")
         ax.tick_params(labelbottom=True)
     for ax in axes[len(by_arm) :]:
         ax.set_visible(False)
     axes[0].set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 100])
     figure.supxlabel(f"Confidence (%), {split} images; bars: share of predictions (%)", fontsize=8)
-    figure.supylabel("Right (%)", fontsize=8)
     return figure
 
 

@@ -157,7 +157,7 @@ def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seco
             spent = frame.index * (steps_per_epoch(several[0]) if name == "steps" else 1)
             if name == "seconds":  # the mean epoch first, then the sum: so time goes on where some seeds stopped early
                 spent = seconds.mean(axis=1).cumsum().reindex(frame.index).to_numpy()
-            ends[arm] = draw_seeds(ax, frame.set_axis(spent), *styles[arm])
+            ends.setdefault(arm, draw_seeds(ax, frame.set_axis(spent), *styles[arm]))
         ax.set_xlabel(AGAINST[name])
         if name == "epochs":
             ax.set_xlim(0, None)
@@ -165,5 +165,5 @@ def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seco
         else:
             log_axis(ax)
     axes[0].set_ylabel("Validation accuracy (%)")
-    label_ends(axes[-1], ends, styles)
+    label_ends(axes[0], ends, styles)  # over epochs most lines end at one place, and no leader crosses another
     return figure
