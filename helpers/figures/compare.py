@@ -1,7 +1,6 @@
 """Arms beside each other, and their classes, as figures and as tables of printable cells."""
 
 import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,14 +34,14 @@ def _legend(figure: Figure, columns: int = 3, length: float = 1.2) -> None:
 def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None) -> Figure:
     """Return a row for each comparison of a verdict: a dot for the difference of means, a line for its interval.
 
-    Full dots are separable from zero, hollow ones are not. Where most rows are compared with one arm, these carry the
+    Full dots are separable from zero, hollow ones are not. Where all rows are compared with one arm, they carry the
     other's name alone. ``published`` holds published differences by the name of arm a, on the axis' scale: diamonds.
     """
     scale, unit = found.scale_and_unit
     digits = 1 if unit else 3
-    base, shared = Counter(d.b for d in found.differences).most_common(1)[0]
-    most = 2 * shared > len(found.differences) > 1
-    names, notes = [d.a if d.b == base and most else f"{d.a} − {d.b}" for d in found.differences], []
+    bases = {d.b for d in found.differences}
+    alone = len(bases) == 1 < len(found.differences)
+    names, notes = [d.a if alone else f"{d.a} − {d.b}" for d in found.differences], []
     figure = new_figure(0.85 + 0.21 * len(names))
     figure.get_layout_engine().set(rect=(0, 0, 0.975, 1))  # letters are a little wider in print than when laid out
     ax = figure.subplots()
@@ -72,7 +71,7 @@ def plot_forest(found: Verdict, *, published: Mapping[str, float] | None = None)
         label.set_color(colour)
     beside.tick_params(length=0)
     beside.spines["right"].set_visible(False)
-    against = f", against {base}" if most else ""
+    against = f", against {bases.pop()}" if alone else ""
     what = metric_label(found.metric).removesuffix(" (%)").lower()
     ax.set(xlabel=f"Difference of {what}{against} ({unit.strip() or 'as measured'})", ylim=(len(names) - 0.4, -0.6))
     ax.annotate(found.family, (0, 1), (0, 3), "axes fraction", textcoords="offset points", fontsize=7, color=GREY)
@@ -142,7 +141,8 @@ def plot_gap(runs: Runs) -> Figure:
         ax.errorbar(means, range(len(arms)), xerr=halves, fmt="none", ecolor=colour, elinewidth=2, alpha=0.45)
         ax.plot(means, range(len(arms)), "o", color=colour, mfc=face, ms=4.5, label=name)
     ax.plot([], [], color=GREY, lw=2, alpha=0.6, label="95 % interval of the mean")
-    _legend(figure)
+    ax.plot([], [], color=PALE, lw=3, label="gap")
+    _legend(figure, columns=4)
     ax.annotate("Gap", (1.02, 1.0), xycoords="axes fraction", va="bottom", fontweight="bold")
     ax.set_yticks(range(len(arms)), arms)
     ax.set(xlabel="Accuracy (%)", ylim=(len(arms) - 0.5, -0.5))
