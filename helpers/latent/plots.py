@@ -58,9 +58,9 @@ def scatter(
     if names:
         halo = [withStroke(linewidth=2.2, foreground="white")]
         style = {"ha": "center", "va": "center", "fontsize": 7, "weight": "bold", "path_effects": halo}
-        for place, name, colour in zip(name_places(Y, labels, len(classes)), classes, colours, strict=True):
+        for place, name in zip(name_places(Y, labels, len(classes)), classes, strict=True):
             if np.isfinite(place).all():
-                ax.annotate(name, place, color=colour, **style)
+                ax.annotate(name, place, **style)
     half, middle = 0.52 * np.ptp(Y, axis=0).max(), (Y.min(0) + Y.max(0)) / 2
     ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
     ax.set(xticks=[], yticks=[], aspect="equal")
