@@ -36,8 +36,8 @@ FOLDER = ROOT / "report"
 FIRST_DATE = "2026-11-21"  # of a report without any record
 CLAIMS = (
     "What the reports claimed, at which scale it was repeated here, and what the record says. Effects are differences "
-    "of validation accuracy (in the row on flips, rotation and blur, of training accuracy); the intervals of all that "
-    "is asked of a study hold together. Where the scale is smaller than the report's, a verdict is about that scale."
+    "of validation accuracy (in the row on flips, rotation and blur, of training accuracy); the intervals of one "
+    "study hold jointly. Where the scale is smaller than the report's, a verdict is about that scale."
 )
 _USE = re.compile(r"\\(result|published|course(?:figure|table|text))\{([^}]*)\}")
 _DEFINED = re.compile(r"^\\DefineResult\{([^}]*)\}\{(.*)\}$", re.MULTILINE)
@@ -172,7 +172,8 @@ def claims_table(found: Found) -> pd.DataFrame:
             d, run = judged[arm], runs.by_arm()[arm][0]
             borne_out = sign == np.sign(d.mean) if d.separable else sign == 0 and d.low == d.high
             verdict = VERDICTS[0 if borne_out else 1 if d.separable else 2]
-            scale = [f"{run.confusion['train'].sum():,}", run.experiment.epochs, len(runs.seeds)]
+            longest = f"{'up to ' if run.experiment.patience else ''}{run.experiment.epochs}"
+            scale = [f"{run.confusion['train'].sum():,}", longest, len(runs.seeds)]
             rows[words] = [question["report"], *scale, judged.amount(d).replace(" points", ""), verdict]
     columns = ["report", "pictures", "epochs", "seeds", "effect in points", "verdict"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
