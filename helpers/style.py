@@ -96,7 +96,7 @@ def pdf(figure: Figure) -> bytes:
 def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = BytesIO()
     with matplotlib.rc_context(RC):
-        if figure.get_layout_engine() is not None:
+        if figure.axes and figure.get_layout_engine() is not None:
             # Each drawing would shift the axes by a hair, and PNG and PDF would differ: lay out once, then keep.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine("none")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from course.notebooks import most_telling_first, status
-from helpers.record import Run, Runs, Study, first_recorded, write_run
+from helpers.record import Run, Runs, Study, write_run
 from helpers.record import study as study_module
 from helpers.training import Experiment
 
@@ -80,39 +80,26 @@ def asked(folder, monkeypatch):
     return asked
 
 
-def scales(seeds=6, **chosen):
-    arms, epochs = {"a": {}, "b": {"batch_size": 32}}, {"large": 9, "some": 4, "small": 2}
-    return [Study(name, SMALL.but(epochs=n, **chosen), arms=arms, seeds=seeds) for name, n in epochs.items()]
+def test_three_seeds_of_one_kind_of_device_are_a_record_or_all_that_are_declared(folder):
+    study = Study("s", SMALL, arms={"a": {}, "b": {"batch_size": 32}}, seeds=6)
+    fill(study, range(2))  # two seeds are no evidence yet
+    fill(study, range(2, 4), "cuda")  # nor are two and two of different kinds
+    assert not study.is_recorded()
+    fill(study, [2])
+    assert study.is_recorded() and study.runs().seeds == [0, 1, 2] and {run.device for run in study.runs()} == {"cpu"}
+    pair = Study("s", SMALL.but(lr=0.3), arms={"a": {}, "b": {"batch_size": 32}}, seeds=2)
+    fill(pair, [0])
+    write_run(fake(pair.arms["a"].but(seed=1)))
+    assert not pair.is_recorded()
+    fill(pair, [1])
+    assert pair.is_recorded()
 
 
-def test_the_largest_scale_that_is_recorded_answers(folder):
-    large, some, small = scales()
-    fill(small, range(3))
-    assert first_recorded(large, some, small).study == "small"
-    fill(some, range(6))
-    assert len(first_recorded(large, some, small)) == 12
-    fill(large, range(2))  # two seeds are no evidence yet
-    fill(large, range(2, 4), "cuda")  # nor are two and two of different kinds
-    assert first_recorded(large, some, small).study == "some"
-    fill(large, [2])
-    runs = first_recorded(large, some, small)
-    assert runs.study == "large" and runs.seeds == [0, 1, 2] and {run.device for run in runs} == {"cpu"}
-    # A study of two seeds is recorded with two of every arm.
-    large, _, small = scales(seeds=2, lr=0.3)
-    fill(small, range(2))
-    fill(large, [0])
-    write_run(fake(large.arms["a"].but(seed=1)))
-    assert first_recorded(large, small).study == "small"
-    fill(large, [1])
-    assert first_recorded(large, small).study == "large"
-
-
-def test_where_nothing_is_recorded_the_last_scale_is_trained_and_only_once(asked):
-    large, some, small = scales()
-    fill(some, range(2))
-    assert first_recorded(large, some, small).study == first_recorded(large, some, small).study == "small"
-    assert some.runs().seeds == some.runs().seeds == [0, 1, 2]
-    assert asked == [(title, 1, [0, 0, 1, 1, 2, 2]) for title in ("small", "some")]
+def test_what_is_missing_is_trained_once(asked):
+    study = Study("s", SMALL, arms={"a": {}, "b": {"batch_size": 32}}, seeds=6)
+    fill(study, range(2))
+    assert study.runs().seeds == study.runs().seeds == [0, 1, 2]
+    assert asked == [("s", 1, [0, 0, 1, 1, 2, 2])]
 
 
 def test_the_needed_seeds_of_cheap_runs_are_trained_first():

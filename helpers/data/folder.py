@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from helpers.data.images import (
@@ -262,6 +261,8 @@ def duplicate_groups(thumbnails: np.ndarray, digests: np.ndarray) -> np.ndarray:
     grey = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     detailed = np.flatnonzero(grey.std(axis=1) >= FLAT)
     if len(detailed):
+        from sklearn.neighbors import NearestNeighbors  # late, as it takes seconds
+
         centred = grey[detailed] - grey[detailed].mean(axis=1, keepdims=True)
         unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
         # The squared distance of two unit vectors is 2 - 2 (their product), here their correlation.

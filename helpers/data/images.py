@@ -17,9 +17,6 @@ import torch
 from filelock import FileLock
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from helpers.settings import atomic_write
@@ -223,6 +220,8 @@ def stratified_split(labels: np.ndarray, held_out: int, seed: int = SPLIT_SEED) 
             f"{len(labels)} images in {len(counts)} classes, the smallest of {counts.min()}, cannot be split "
             f"into {len(labels) - held_out} and {held_out} with every class in both. Add images."
         )
+    from sklearn.model_selection import train_test_split  # late, as it takes seconds
+
     kept, held = train_test_split(np.arange(len(labels)), test_size=int(held_out), stratify=labels, random_state=seed)
     return np.sort(kept), np.sort(held)
 
@@ -257,6 +256,8 @@ def balanced(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 def class_weights(labels: np.ndarray) -> list[float]:
     """Return a weight per class, inverse to its number among ``labels`` (N,): a loss then counts every class alike."""
+    from sklearn.utils.class_weight import compute_class_weight  # late, as it takes seconds
+
     return compute_class_weight("balanced", classes=np.unique(labels), y=labels).tolist()
 
 
@@ -319,6 +320,8 @@ def digits_arrays(count: int = 1797) -> Arrays:
     Each of the 8 x 8 grey values, 0 to 16, becomes a square of 4 x 4 pixels, 0 to 255; of all, 297 are for testing.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
+    from sklearn.datasets import load_digits  # late, as it takes seconds
+
     digits = load_digits()
     grey = np.round(digits.images[:count] * (255 / 16)).astype(np.uint8)  # (N, 8, 8)
     large = grey.repeat(4, axis=1).repeat(4, axis=2)  # (N, 32, 32)

@@ -41,4 +41,4 @@ from helpers.record.run import (
     record_path,
     unpack,
 )
-from helpers.record.study import LEAST_SEEDS, Study, first_recorded
+from helpers.record.study import LEAST_SEEDS, Study

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from safetensors.torch import save
-from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -107,6 +106,8 @@ def provenance(data: Dataset, device: torch.device) -> dict[str, Any]:
 
 def _judge(fitted: Fit, data: Dataset, split: Split, loss: Any, mirrored: bool = False) -> dict[str, Any]:
     """Return figures, confusion matrix, calibration and packed predictions of the final weights on ``split``."""
+    from sklearn.metrics import confusion_matrix  # late, as it takes seconds
+
     logits = predict(fitted.model, split, data.mean, data.std)
     labels, guesses = split.labels.cpu(), logits.argmax(1)
     confidence = F.softmax(logits, dim=1).amax(1).nan_to_num()

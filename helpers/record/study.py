@@ -73,8 +73,3 @@ class Study:
         for run in (run for run in runs if run.diverged):
             print(f"{self.name}: {run.arm}, seed {run.seed} diverged: {run.diverged}", file=sys.stderr)
         return Runs(self.name, runs, len(self.seeds))
-
-
-def first_recorded(*studies: Study) -> Runs:
-    """Return the runs of the first study, the largest in scale, that is recorded with enough seeds, or of the last."""
-    return next((study for study in studies if study.is_recorded()), studies[-1]).runs()
