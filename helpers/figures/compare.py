@@ -107,10 +107,10 @@ def plot_sweep(runs: Runs, choice: str) -> Figure:
             ax.annotate(text, (x, at), (4, 0), place, "offset points", va="center", fontsize=7, color=colour)
     means, halves = np.array([arm_mean_and_half(places[x], "validation_accuracy") for x in xs]).T
     ax.plot(xs, means, color=colour)
+    ax.margins(y=0.25)
+    low, high = np.clip(ax.get_ylim(), 0, 100)  # of the seeds: the interval of two may reach far beyond
     ax.errorbar(xs, means, halves, fmt="none", ecolor=colour, elinewidth=2.5, alpha=0.4)
     ax.set(xlabel=NAMES.get(choice, choice), ylabel="Validation accuracy (%)")
-    ax.margins(y=0.1)
-    low, high = np.clip(ax.get_ylim(), 0, 100)  # an interval may reach beyond, a share cannot
     ax.set_ylim(low - any_lost * (high - low) * 0.075, high)  # room for the crosses, below all that is drawn to scale
     ax.plot([], [], "o", color=GREY, mfc="white", ms=4, label="one seed")
     ax.plot([], [], color=GREY, lw=2.5, alpha=0.5, label="95 % interval of the mean")
