@@ -269,7 +269,7 @@ def write_numbers(found: Found | None = None, folder: Path = FOLDER) -> None:
     write_if_changed(generated_folder() / "numbers.tex", head + "\n".join(lines) + "\n")
     appendix = {
         "claims": (claims_table(found), CLAIMS),
-        "studies": (studies_table(found), "What was trained. A run that serves several studies counts in each."),
+        "studies": (studies_table(found), "Runs by study; some serve several. Hours vary with a machine's load."),
         "environments": (environments_table(found), "On what the runs were recorded."),
         "data": (data_table(found), "CIFAR-10, which any copy must match. A run's file has its own data's."),
     }
