@@ -129,9 +129,8 @@ def test_progress_counts_steps_and_sums_seconds():
     figure = figures.plot_progress(runs)
     np.testing.assert_allclose([ax.lines[0].get_xdata()[-1] for ax in figure.axes], [15, 15 * 70, 15 * 22])
     assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "log"]
-    assert overlapping(figure, figure.axes[2].texts) == 0
-    with pytest.raises(ValueError, match="'hours' is unknown"):
-        figures.plot_progress(runs, against=("hours",))
+    names = figure.axes[0].texts
+    assert [name.get_text() for name in names] == ["R2", "R4"] and overlapping(figure, names) == 0
 
 
 def test_a_level_is_reached_at_the_end_of_the_first_epoch_that_has_it():

@@ -214,6 +214,18 @@ def test_it_quotes_what_a_script_wrote_has_a_section_of_every_notebook_and_cites
     assert {figure.report for figure in published_figures().values()} <= cited
 
 
+def test_every_committed_figure_table_and_text_has_a_notebook_that_writes_it():
+    cells = "".join(path.read_text() for path in sorted(settings.NOTEBOOKS.glob("*.ipynb")))
+    written = [re.sub(r"{.*?}", "[a-z]+", name) for name in re.findall(r'\\"(\d\d-[a-z0-9{}_-]+)\\"', cells)]
+    names = {path.stem for kind in ("figures", "tables", "texts") for path in (settings.GENERATED / kind).iterdir()}
+    left = [
+        name
+        for name in names - {"claims", "data", "environments", "studies"}
+        if not re.fullmatch("|".join(written), name)
+    ]
+    assert not left, f"no notebook writes {', '.join(left)} any more: git rm what is left of it in report/generated"
+
+
 def test_the_committed_pdf_was_built_from_the_committed_sources():
     assert built_from((report.FOLDER / "report.pdf").read_bytes()) == report.sources_hash()
 

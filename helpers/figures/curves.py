@@ -132,38 +132,31 @@ def plot_curves(runs: Runs) -> Figure:
     return figure
 
 
-AGAINST = {"epochs": "Epoch", "steps": "Optimizer steps", "seconds": "Training time (s)"}
-
-
 def steps_per_epoch(run: Run) -> int:
     """Return the optimizer's steps in one epoch: whole batches of the training images, and never less than one."""
     return max(1, int(run.confusion["train"].sum()) // run.experiment.batch_size)
 
 
 @styled
-def plot_progress(runs: Runs, against: Sequence[str] = ("epochs", "steps", "seconds")) -> Figure:
-    """Return validation accuracy against what it cost, a panel for each entry of ``against``, an arm a colour.
+def plot_progress(runs: Runs) -> Figure:
+    """Return validation accuracy against what it cost in epochs, steps of the optimizer and seconds, an arm a colour.
 
     Lines are means over seeds, bands reach from the lowest seed to the highest; steps and seconds stand on
     logarithmic axes, seconds as the mean over seeds of the training time until then.
     """
-    if unknown := [name for name in against if name not in AGAINST]:
-        raise ValueError(f"against={unknown[0]!r} is unknown; choose among: {', '.join(AGAINST)}")
     figure, styles, ends = new_figure(2.6), arm_styles(runs.arms), {}
-    axes = figure.subplots(1, len(against), sharey=True, squeeze=False)[0]
-    for ax, name in zip(axes, against, strict=True):
-        for arm, several in runs.by_arm().items():
-            frame, seconds = per_epoch(several, "validation_accuracy"), per_epoch(several, "seconds")
-            spent = frame.index * (steps_per_epoch(several[0]) if name == "steps" else 1)
-            if name == "seconds":  # the mean epoch first, then the sum: so time goes on where some seeds stopped early
-                spent = seconds.mean(axis=1).cumsum().reindex(frame.index).to_numpy()
-            ends.setdefault(arm, draw_seeds(ax, frame.set_axis(spent), *styles[arm]))
-        ax.set_xlabel(AGAINST[name])
-        if name == "epochs":
-            ax.set_xlim(0, None)
-            _epoch_axis(ax)
-        else:
-            log_axis(ax)
-    axes[0].set_ylabel("Validation accuracy (%)")
+    axes = figure.subplots(1, 3, sharey=True)
+    for arm, several in runs.by_arm().items():
+        frame, seconds = per_epoch(several, "validation_accuracy"), per_epoch(several, "seconds")
+        # The mean epoch first, then the sum: so time goes on where some seeds stopped early.
+        spent = seconds.mean(axis=1).cumsum().reindex(frame.index).to_numpy()
+        for ax, cost in zip(axes, (frame.index, frame.index * steps_per_epoch(several[0]), spent), strict=True):
+            ends.setdefault(arm, draw_seeds(ax, frame.set_axis(cost), *styles[arm]))
+    for ax, label in zip(axes, ("Epoch", "Optimizer steps", "Training time (s)"), strict=True):
+        ax.set_xlabel(label)
+    axes[0].set(xlim=(0, None), ylabel="Validation accuracy (%)")
+    _epoch_axis(axes[0])
+    for ax in axes[1:]:
+        log_axis(ax)
     label_ends(axes[0], ends, styles)  # over epochs most lines end at one place, and no leader crosses another
     return figure
